@@ -1,0 +1,257 @@
+"""The program: a flat list of system calls that `pyrunc-init` carries out inside the container.
+
+A `Program` is built by the rooms under `pyrunc.linux`, one `call` after the other, each with a label that a
+person understands. Nothing here touches the system: a program is data, and can be shown, compared and
+tested without root. `encode` gives the bytes that `pyrunc/native/init.c` maps and interprets; the layout of
+both sides is `pyrunc/native/init.h`.
+
+Memory. The steps are mapped read-only, the arena (strings, structures, buffers) privately at the fixed
+address `ARENA`, so that addresses are known while compiling and no relocation is needed.
+
+Registers. 64 signed 64-bit registers. A `call` may put its result into one, and any argument may be one.
+Register 0 (`TALK`) holds the descriptor on which failures are reported, register 1 (`DETAIL`) the length of
+the text in the detail buffer that goes with a failure.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from pyrunc.kernel.numbers import SYSCALLS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final, Union
+
+    Argument = Union[int, str, bytes, "Register"]
+
+#: Where the arena is mapped in pyrunc-init (native/init.h: ARENA_ADDRESS).
+ARENA: Final = 0x1000_0000_0000
+#: Size of the detail buffer, the first thing in the arena (native/init.h: DETAIL_SIZE).
+DETAIL_SIZE: Final = 256
+
+MAGIC: Final = b"PYRUNC\x00\x01"
+PAGE: Final = 4096
+REGISTERS: Final = 64
+NO_REGISTER: Final = 0xFF
+MASK: Final = (1 << 64) - 1
+
+OP_CALL, OP_BRANCH, OP_SET, OP_LOAD, OP_STORE, OP_FAIL = range(6)
+EQ, NE, LT, GE, BITS = range(5)
+#: In `tolerate`: every errno.
+ANY: Final = (255,)
+
+_step = Struct("<HBBHBB4BI6Q").pack
+_header = Struct("<8sIIQQ").pack
+
+
+class Register:
+    """One of init's registers."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __repr__(self) -> str:
+        return f"r{self.index}"
+
+
+class Label:
+    """A place in the program to go to, known once `Program.place` was called."""
+
+    __slots__ = ("index",)
+
+    def __init__(self) -> None:
+        self.index = -1
+
+
+TALK: Final = Register(0)
+DETAIL: Final = Register(1)
+
+
+class Program:
+    """System calls in order, with their data.
+
+    `inherit(name)` numbers the descriptors that the runtime hands to init: `slots` maps each name to its
+    number, from `first_slot` on (below are stdio and the descriptors preserved for the container).
+    """
+
+    def __init__(self, first_slot: int = 3) -> None:
+        self.first_slot = first_slot
+        self.slots: dict[str, int] = {}
+        self.texts: list[tuple[str, str]] = []  # (label, JSON path) of each step
+        self.calls: list[tuple[str, tuple[Argument, ...]]] = []  # as written, for show and errors
+        self._steps: list[bytes | tuple[object, ...]] = []
+        self._patches: list[tuple[int, Label]] = []
+        self._arena = bytearray(DETAIL_SIZE)
+        self._interned: dict[bytes, int] = {}
+        self._free = list(range(REGISTERS - 1, 1, -1))
+
+    # -- data ------------------------------------------------------------------------------------------
+
+    def string(self, text: str | bytes) -> int:
+        """The address of `text` as a C string; equal strings share one."""
+        raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+        known = self._interned.get(raw)
+        if known is None:
+            known = self._interned[raw] = ARENA + len(self._arena)
+            self._arena += raw
+            self._arena.append(0)
+        return known
+
+    def data(self, raw: bytes, align: int = 8) -> int:
+        """The address of a private copy of `raw`, which init may overwrite."""
+        arena = self._arena
+        arena += bytes(-len(arena) % align)
+        address = ARENA + len(arena)
+        arena += raw
+        return address
+
+    def buffer(self, size: int) -> int:
+        """The address of `size` zero bytes, aligned to 8."""
+        return self.data(bytes(size))
+
+    def pointers(self, addresses: Sequence[int]) -> int:
+        """The address of a NULL-terminated array of pointers, such as argv and envp."""
+        return self.data(b"".join([a.to_bytes(8, "little") for a in addresses]) + bytes(8))
+
+    def strings(self, texts: Iterable[str | bytes]) -> int:
+        """The address of a NULL-terminated array of C strings."""
+        return self.pointers([self.string(text) for text in texts])
+
+    # -- registers, descriptors, places ----------------------------------------------------------------
+
+    def register(self) -> Register:
+        """A register of one's own, until `release`."""
+        return Register(self._free.pop())
+
+    def release(self, *registers: Register) -> None:
+        """Give registers back for reuse."""
+        for register in registers:
+            self._free.append(register.index)
+
+    def inherit(self, name: str) -> int:
+        """The number of the descriptor that the runtime will supply under `name`."""
+        return self.slots.setdefault(name, self.first_slot + len(self.slots))
+
+    def label(self) -> Label:
+        """A place to be set later with `place`."""
+        return Label()
+
+    def place(self, label: Label) -> None:
+        """Let `label` mean the next step."""
+        label.index = len(self._steps)
+
+    # -- steps -----------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        name: str,
+        *args: Argument,
+        step: str,
+        of: str = "",
+        into: Register | None = None,
+        tolerate: tuple[int, ...] = (),
+        otherwise: Label | None = None,
+    ) -> None:
+        """Emit the system call `name`.
+
+        `args` are integers, registers, or text and bytes (passed as addresses of C strings). `step` says in
+        words what this does and becomes the error message; `of` is the JSON path it comes from. `into`
+        receives the result, or the negated errno if that is one of `tolerate` (at most four, or `ANY`);
+        after a tolerated errno the program goes on at `otherwise`, or at the next step if that is None.
+        Any other errno ends init with a report. EINTR is always retried.
+        """
+        self._emit(OP_CALL, SYSCALLS[name], name, args, step, of, into, tolerate, otherwise)
+
+    def branch(self, register: Register, relation: int, value: int, target: Label, step: str = "") -> None:
+        """Go to `target` if `register` stands in `relation` (EQ, NE, LT, GE, BITS = any bit of) to `value`."""
+        self._emit(OP_BRANCH, relation, "branch", (register, value), step, "", None, (), target)
+
+    def jump(self, target: Label) -> None:
+        """Go to `target`."""
+        self._emit(OP_BRANCH, EQ, "jump", (0, 0), "", "", None, (), target)
+
+    def set(self, register: Register, value: Argument) -> None:
+        """Put an integer, another register or the address of a text into `register`."""
+        self._emit(OP_SET, 0, "set", (value,), "", "", register, (), None)
+
+    def load(self, register: Register, address: int, size: int, step: str = "") -> None:
+        """Read `size` (1, 2, 4, 8) bytes at `address`, unsigned, into `register`."""
+        self._emit(OP_LOAD, size, "load", (address,), step, "", register, (), None)
+
+    def store(self, address: int, value: int | Register, size: int, step: str = "") -> None:
+        """Write the low `size` (1, 2, 4, 8) bytes of `value` to `address`."""
+        self._emit(OP_STORE, size, "store", (address, value), step, "", None, (), None)
+
+    def fail(self, errno: int | Register, step: str, of: str = "") -> None:
+        """End init with a report of `errno` (a register may hold it negated)."""
+        self._emit(OP_FAIL, 0, "fail", (errno,), step, of, None, (), None)
+
+    def _emit(
+        self,
+        op: int,
+        number: int,
+        name: str,
+        args: tuple[Argument, ...],
+        step: str,
+        of: str,
+        into: Register | None,
+        tolerate: tuple[int, ...],
+        target: Label | None,
+    ) -> None:
+        index = len(self._steps)
+        values = [0, 0, 0, 0, 0, 0]
+        registers = 0
+        place = 0
+        for argument in args:
+            kind = type(argument)
+            if kind is int:
+                values[place] = argument & MASK  # type: ignore[operator]
+            elif kind is Register:
+                values[place] = argument.index  # type: ignore[union-attr]
+                registers |= 1 << place
+            else:
+                values[place] = self.string(argument)  # type: ignore[arg-type]
+            place += 1
+        errnos = (*tolerate, 0, 0, 0, 0)[:4]
+        if target is not None:
+            self._patches.append((index, target))
+        self._steps.append(
+            (
+                number,
+                op,
+                NO_REGISTER if into is None else into.index,
+                registers,
+                0,
+                0,
+                *errnos,
+                index + 1,
+                *values,
+            )
+        )
+        self.texts.append((step, of))
+        self.calls.append((name, args))
+
+    # -- the result ------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def encode(self) -> bytes:
+        """The bytes for pyrunc-init: a header page, the steps, the arena from a page boundary on."""
+        steps = self._steps
+        for index, label in self._patches:
+            if label.index < 0:
+                raise ValueError(f"step {index} ({self.texts[index][0]}) goes to a label never placed")
+            row = list(steps[index])
+            row[10] = label.index
+            steps[index] = tuple(row)
+        body = b"".join([_step(*row) for row in steps])  # type: ignore[misc]
+        arena_at = PAGE + len(body) + (-len(body) % PAGE)
+        header = _header(MAGIC, len(steps), 0, arena_at, len(self._arena))
+        return b"".join(
+            (header, bytes(PAGE - len(header)), body, bytes(arena_at - PAGE - len(body)), self._arena)
+        )

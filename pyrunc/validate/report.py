@@ -1,0 +1,40 @@
+"""Gathering every problem of a configuration before refusing it."""
+
+from __future__ import annotations
+
+
+class Problem:
+    """One thing wrong with the configuration: its JSON path, what is wrong, and what to do."""
+
+    __slots__ = ("path", "remedy", "text")
+
+    def __init__(self, path: str, text: str, remedy: str = "") -> None:
+        self.path = path
+        self.text = text
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        where = f"{self.path}: " if self.path else ""
+        return f"{where}{self.text} ({self.remedy})" if self.remedy else f"{where}{self.text}"
+
+
+class Report:
+    """Problems (they refuse the configuration) and warnings (they are logged) in the order found."""
+
+    __slots__ = ("problems", "warnings")
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+
+    def error(self, path: str, text: str, remedy: str = "") -> None:
+        """Record a problem at the JSON path `path`, such as `mounts[3].destination`."""
+        self.problems.append(Problem(path, text, remedy))
+
+    def warn(self, path: str, text: str, remedy: str = "") -> None:
+        """Record something odd that does not stop the container."""
+        self.warnings.append(Problem(path, text, remedy))
+
+    def unsupported(self, path: str) -> None:
+        """Refuse a property that pyrunc does not carry out yet."""
+        self.error(path, "is not supported by this version of pyrunc", "remove it from the configuration")
