@@ -83,7 +83,7 @@ class Program:
         self.slots: dict[str, int] = {}
         self.texts: list[tuple[str, str]] = []  # (label, JSON path) of each step
         self.calls: list[tuple[str, tuple[Argument, ...]]] = []  # as written, for show and errors
-        self._steps: list[bytes | tuple[object, ...]] = []
+        self._steps: list[tuple[int, ...]] = []
         self._patches: list[tuple[int, Label]] = []
         self._arena = bytearray(DETAIL_SIZE)
         self._interned: dict[bytes, int] = {}
@@ -249,7 +249,7 @@ class Program:
             row = list(steps[index])
             row[10] = label.index
             steps[index] = tuple(row)
-        body = b"".join([_step(*row) for row in steps])  # type: ignore[misc]
+        body = b"".join([_step(*row) for row in steps])
         arena_at = PAGE + len(body) + (-len(body) % PAGE)
         header = _header(MAGIC, len(steps), 0, arena_at, len(self._arena))
         return b"".join(

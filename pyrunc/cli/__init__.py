@@ -1,0 +1,1 @@
+"""The door: words in, exit status out."""

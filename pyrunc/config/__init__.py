@@ -1,0 +1,1 @@
+"""Stage 1: what was asked (config.json as it is)."""

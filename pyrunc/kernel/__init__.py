@@ -1,0 +1,1 @@
+"""The one border to the kernel: one call per function, no policy."""

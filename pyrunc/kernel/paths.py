@@ -1,0 +1,26 @@
+"""Opening paths that somebody else controls: openat2(2), resolved inside a root."""
+
+from __future__ import annotations
+
+import os
+from struct import pack
+
+from pyrunc.kernel.constants import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS
+from pyrunc.kernel.native import syscall
+
+#: sizeof(struct open_how), openat2(2): flags, mode, resolve, each 64 bits.
+OPEN_HOW_SIZE = 24
+
+
+def open_how(flags: int, mode: int = 0, resolve: int = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS) -> bytes:
+    """The struct open_how of openat2(2)."""
+    return pack("<QQQ", flags | os.O_CLOEXEC, mode, resolve)
+
+
+def open_in_root(root: int, path: str | bytes, flags: int, mode: int = 0) -> int:
+    """Open `path` as if the directory descriptor `root` were `/`: symbolic links and `..` stay inside.
+
+    Magic links of procfs are refused (ELOOP). The descriptor is close-on-exec. Raises OSError.
+    """
+    raw = path if isinstance(path, bytes) else os.fsencode(path)
+    return syscall("openat2", root, raw, open_how(flags, mode), OPEN_HOW_SIZE)

@@ -1,0 +1,1 @@
+"""The rooms: one per kernel subject, each with check() and plan()."""

@@ -1,0 +1,1 @@
+"""Mounts: options, order, emission."""

@@ -1,0 +1,1 @@
+"""The C: the interpreter of programs, and the border's few functions."""

@@ -1,0 +1,143 @@
+/* See border.h. */
+#define _GNU_SOURCE
+#include "border.h"
+#include "init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef CLONE_INTO_CGROUP
+#define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
+
+enum { LAST_CAPABILITY = 63 };
+
+int64_t border_syscall(long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
+{
+    long result = syscall(number, a, b, c, d, e, f);
+
+    return result == -1 ? -(int64_t)errno : result;
+}
+
+/* Python ignores SIGPIPE and SIGXFSZ; an ignored signal would stay ignored in the container. */
+static void reset_signals(void)
+{
+    struct sigaction standard = {.sa_handler = SIG_DFL};
+    sigset_t none;
+
+    for (int number = 1; number < NSIG; number++)
+        sigaction(number, &standard, NULL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/*
+ * In a new user namespace the child holds every capability but its uid is not mapped yet, so execve would
+ * take them away (capabilities(7)). Ambient capabilities survive it; init's program gives them up again.
+ */
+static void keep_capabilities(void)
+{
+    struct {
+        uint32_t version;
+        int pid;
+    } header = {0x20080522, 0};
+    uint32_t data[6];
+
+    if (syscall(SYS_capget, &header, data) != 0)
+        return;
+    data[2] = data[1];
+    data[5] = data[4];
+    if (syscall(SYS_capset, &header, data) != 0)
+        return;
+    for (unsigned long number = 0; number <= LAST_CAPABILITY; number++)
+        if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0) != 0 && errno == EINVAL)
+            break;
+}
+
+/*
+ * Moves the descriptors to their slots. First all of them above the slots, so that none is overwritten
+ * before it was moved; `executable` ends right above the slots, everything else is closed.
+ */
+static int place_descriptors(const struct border_spawn *spawn, int *executable)
+{
+    int moved[256];
+    int count = (int)spawn->count;
+
+    if (spawn->count > sizeof moved / sizeof *moved)
+        return -EMFILE;
+    for (int i = 0; i < count; i++) {
+        moved[i] = -1;
+        if (spawn->sources[i] >= 0 && (moved[i] = fcntl(spawn->sources[i], F_DUPFD_CLOEXEC, count + 1)) < 0)
+            return -errno;
+    }
+    if ((*executable = fcntl(spawn->executable, F_DUPFD_CLOEXEC, count + 1)) < 0)
+        return -errno;
+    for (int i = 0; i < count; i++) {
+        if (moved[i] < 0)
+            close(i);
+        else if (dup2(moved[i], i) < 0)
+            return -errno;
+    }
+    if (dup3(*executable, count, O_CLOEXEC) < 0)
+        return -errno;
+    *executable = count;
+    if (syscall(SYS_close_range, (unsigned)count + 1, ~0U, 0) != 0)
+        return -errno;
+    return 0;
+}
+
+static _Noreturn void child(const struct border_spawn *spawn)
+{
+    char *const environment[] = {NULL};
+    struct message failure = {SAY_FAILED, UINT32_MAX, 0};
+    int executable = -1;
+    int talk = spawn->sources[spawn->talk];
+    int status;
+
+    reset_signals();
+    if (spawn->flags & CLONE_NEWUSER)
+        keep_capabilities();
+    status = place_descriptors(spawn, &executable);
+    if (status == 0) {
+        talk = spawn->talk;
+        syscall(SYS_execveat, executable, "", spawn->argv, environment, AT_EMPTY_PATH);
+        status = -errno;
+    }
+    failure.value = -status;
+    send(talk, &failure, sizeof failure, MSG_NOSIGNAL);
+    _exit(127);
+}
+
+int64_t border_spawn(struct border_spawn *spawn)
+{
+    int pidfd = -1;
+    struct {
+        uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+            set_tid_size, cgroup;
+    } arguments = {0};
+    long pid;
+
+    arguments.flags = spawn->flags | CLONE_PIDFD;
+    arguments.pidfd = (uint64_t)(uintptr_t)&pidfd;
+    arguments.exit_signal = SIGCHLD;
+    if (spawn->cgroup >= 0) {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = (uint64_t)spawn->cgroup;
+    }
+    pid = syscall(SYS_clone3, &arguments, sizeof arguments);
+    if (pid < 0)
+        return -errno;
+    if (pid == 0)
+        child(spawn);
+    spawn->pidfd = pidfd;
+    return pid;
+}

@@ -1,0 +1,1 @@
+"""Stage 4: start init, and talk with it."""

@@ -1,0 +1,1 @@
+"""What survives between two calls."""
