@@ -121,3 +121,6 @@ SIGKILL = 9
 # sys/wait.h
 P_PIDFD = 3
 WEXITED = 4
+
+# linux/nsfs.h
+NS_GET_NSTYPE = 0xB703

@@ -10,16 +10,17 @@ class Host:
 
     `euid`, `egid`: the caller's effective ids. `rootless`: euid is not 0, or it is 0 only inside a user
     namespace. `sources`: for each bind-mount source of the config, its `st_mode`, or the negated errno of
-    stat(2).
+    stat(2). `namespaces`: for each namespace path to join, its clone flag, or the negated errno.
     """
 
-    __slots__ = ("egid", "euid", "rootless", "sources")
+    __slots__ = ("egid", "euid", "namespaces", "rootless", "sources")
 
     def __init__(self, euid: int, egid: int, rootless: bool, sources: dict[str, int]) -> None:
         self.euid = euid
         self.egid = egid
         self.rootless = rootless
         self.sources = sources
+        self.namespaces: dict[str, int] = {}
 
 
 def in_user_namespace(uid_map: str) -> bool:

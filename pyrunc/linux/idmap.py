@@ -1,0 +1,174 @@
+"""User namespace mappings: who writes them, and how init becomes root of its namespace (user_namespaces(7))."""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc.errors import KernelError, PyruncError
+from pyrunc.kernel.constants import PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL
+from pyrunc.linux.namespaces import has, is_new, joined
+from pyrunc.plan.program import ANY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyrunc.config.spec import Config, IdMapping
+    from pyrunc.plan.host import Host
+    from pyrunc.plan.program import Program
+    from pyrunc.validate.report import Report
+
+#: user_namespaces(7): a map file holds at most this many lines (since Linux 4.15).
+MAX_LINES = 340
+
+_KINDS = (("uidMappings", "uid_map", "newuidmap"), ("gidMappings", "gid_map", "newgidmap"))
+
+
+def check(config: Config, host: Host, report: Report) -> None:
+    """Mappings exactly where a user namespace is made; ranges that do not overlap; at most 340 of them."""
+    linux = config.get("linux", {})
+    for key, _, _ in _KINDS:
+        mappings: Sequence[IdMapping] = linux.get(key) or ()  # type: ignore[assignment]
+        where = f"linux.{key}"
+        if mappings and not has(config, "user"):
+            report.error(where, "needs a user namespace", 'add {"type": "user"} to linux.namespaces')
+        if not mappings and is_new(config, "user"):
+            report.error(where, "is required by a new user namespace", "map at least the id 0")
+        if len(mappings) > MAX_LINES:
+            report.error(where, f"has {len(mappings)} entries, the kernel takes {MAX_LINES}")
+        for side in ("containerID", "hostID"):
+            _check_overlap(where, side, mappings, report)
+
+
+def _check_overlap(where: str, side: str, mappings: Sequence[IdMapping], report: Report) -> None:
+    ranges = sorted((entry[side], entry["size"], index) for index, entry in enumerate(mappings))  # type: ignore[literal-required]
+    for first, size, index in ranges:
+        if size == 0:
+            report.error(f"{where}[{index}].size", "must be at least 1")
+        if first + size > 1 << 32:
+            report.error(f"{where}[{index}].size", f"{side} {first} plus {size} goes past the largest id, 4294967295")
+    for (first, size, _), (following, _, index) in zip(ranges, ranges[1:], strict=False):
+        if first + size > following:
+            report.error(f"{where}[{index}].{side}", f"{following} is mapped twice")
+
+
+def host_id(mappings: Sequence[IdMapping], number: int) -> int | None:
+    """The host id of the container's id `number`, or None where it is not mapped."""
+    for entry in mappings:
+        if 0 <= number - entry["containerID"] < entry["size"]:
+            return entry["hostID"] + number - entry["containerID"]
+    return None
+
+
+def root_of(config: Config) -> tuple[int, int]:
+    """The host's ids of the container's root (or of its lowest mapped id): the owner of what it may write."""
+    linux = config.get("linux", {})
+    uids, gids = linux.get("uidMappings") or (), linux.get("gidMappings") or ()
+    if not is_new(config, "user") or not uids or not gids:
+        return 0, 0
+    uid, gid = host_id(uids, 0), host_id(gids, 0)
+    return uids[0]["hostID"] if uid is None else uid, gids[0]["hostID"] if gid is None else gid
+
+
+def plan_root(config: Config, program: Program) -> None:
+    """Emit becoming root of the user namespace, once its maps are written.
+
+    Until then init has an unmapped uid and could create no file. Groups first: after the uid is changed from
+    0 the right to change them would be lost.
+    """
+    if not has(config, "user"):
+        return
+    linux = config.get("linux", {})
+    uids, gids = linux.get("uidMappings") or (), linux.get("gidMappings") or ()
+    uid = 0 if not uids or host_id(uids, 0) is not None else uids[0]["containerID"]
+    gid = 0 if not gids or host_id(gids, 0) is not None else gids[0]["containerID"]
+    program.call("setgroups", 0, 0, step="drop the runtime's supplementary groups", tolerate=ANY)
+    program.call("setresgid", gid, gid, gid, step=f"become gid {gid} of the user namespace", of="linux.gidMappings")
+    program.call("setresuid", uid, uid, uid, step=f"become uid {uid} of the user namespace", of="linux.uidMappings")
+    program.call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, step="clear ambient capabilities")
+
+
+def write_maps(config: Config, host: Host, pid: int) -> None:
+    """Map the ids of the new user namespace of `pid`; hold a joined one to the mappings in the config.
+
+    An unprivileged caller may map its own id alone; for more, newuidmap(1) and newgidmap(1) do it within
+    /etc/subuid and /etc/subgid. Raises KernelError, PyruncError.
+    """
+    linux = config.get("linux", {})
+    for key, file, program in _KINDS:
+        mappings: Sequence[IdMapping] = linux.get(key) or ()  # type: ignore[assignment]
+        if "user" in joined(config):
+            _compare(f"linux.{key}", f"/proc/{pid}/{file}", mappings)
+        elif is_new(config, "user"):
+            own = host.euid if key == "uidMappings" else host.egid
+            alone = len(mappings) == 1 and mappings[0]["size"] == 1 and mappings[0]["hostID"] == own
+            if host.euid == 0:
+                _write(f"/proc/{pid}/{file}", mappings)
+            elif alone:
+                if key == "gidMappings":
+                    # An unprivileged gid map is only taken from a process that gave up setgroups(2).
+                    _write_text(f"/proc/{pid}/setgroups", "deny")
+                _write(f"/proc/{pid}/{file}", mappings)
+            else:
+                _map_by_program(program, pid, mappings)
+
+
+def _write(path: str, mappings: Sequence[IdMapping]) -> None:
+    _write_text(path, "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings))
+
+
+def _write_text(path: str, text: str) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise KernelError.of(
+            f'write "{text.strip()}" to {path}',
+            error,
+            remedy="are the host ids in the mappings allowed to this user, and is every id mapped in the outer namespace?",
+        ) from error
+
+
+def _compare(where: str, path: str, mappings: Sequence[IdMapping]) -> None:
+    if not mappings:
+        return
+    with open(path, encoding="ascii") as file:
+        present = [tuple(map(int, line.split())) for line in file]
+    if present != [(m["containerID"], m["hostID"], m["size"]) for m in mappings]:
+        raise PyruncError(
+            f"{where}: differs from the map of the joined user namespace",
+            remedy="leave the mappings out where linux.namespaces gives a path",
+        )
+
+
+def _map_by_program(name: str, pid: int, mappings: Sequence[IdMapping]) -> None:
+    """Run newuidmap(1) or newgidmap(1): set-uid root, held to /etc/subuid and /etc/subgid."""
+    words = [name, str(pid)]
+    for entry in mappings:
+        words += [str(entry["containerID"]), str(entry["hostID"]), str(entry["size"])]
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    try:
+        child = os.posix_spawnp(
+            name,
+            words,
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, write_end, 1), (os.POSIX_SPAWN_DUP2, write_end, 2)],
+        )
+    except OSError as error:
+        os.close(read_end)
+        raise KernelError.of(f"run {name}", error, remedy="install the package uidmap") from error
+    finally:
+        os.close(write_end)
+    said = b""
+    while piece := os.read(read_end, 4096):
+        said += piece
+    os.close(read_end)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status != 0:
+        raise PyruncError(
+            f"{' '.join(words)}: exit status {status}: {said.decode(errors='replace').strip()}",
+            remedy=f"give this user a range in /etc/sub{name[3:6]}",
+        )

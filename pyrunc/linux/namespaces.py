@@ -1,0 +1,202 @@
+"""Namespaces: which are new, which are joined, and how init gets into them (config-linux.md "Namespaces").
+
+Where nothing is joined, one clone3(2) by the runtime puts init into all new namespaces at once. Otherwise
+init starts in the runtime's own namespaces as a first stage, joins with setns(2), and clones the second
+stage, a child of the runtime too (CLONE_PARENT), into the new ones; only a child gets into a joined PID
+namespace (setns(2), pid_namespaces(7)).
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EINVAL, ENOENT, EPERM
+from fcntl import ioctl
+from struct import pack
+
+from pyrunc.kernel.constants import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWTIME,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    CLONE_PARENT,
+    NS_GET_NSTYPE,
+    PR_SET_DUMPABLE,
+)
+from pyrunc.plan.program import EQ, TALK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from pyrunc.config.spec import Config
+    from pyrunc.plan.host import Host
+    from pyrunc.plan.program import Program
+    from pyrunc.validate.report import Report
+
+#: The spec's namespace types: their clone flag and the name of their file in /proc/PID/ns.
+KINDS: Final = {
+    "pid": (CLONE_NEWPID, "pid"),
+    "network": (CLONE_NEWNET, "net"),
+    "mount": (CLONE_NEWNS, "mnt"),
+    "ipc": (CLONE_NEWIPC, "ipc"),
+    "uts": (CLONE_NEWUTS, "uts"),
+    "user": (CLONE_NEWUSER, "user"),
+    "cgroup": (CLONE_NEWCGROUP, "cgroup"),
+    "time": (CLONE_NEWTIME, "time"),
+}
+
+#: The order of joining: the mount namespace late, because it moves root and cwd; user apart, see plan_join.
+JOIN_ORDER: Final = ("ipc", "uts", "network", "pid", "cgroup", "time", "mount")
+
+SAY_PID: Final = 2
+
+
+def listed(config: Config) -> dict[str, str]:
+    """Type → path of the namespaces in the config; the path is "" for a new one."""
+    return {entry["type"]: entry.get("path", "") for entry in config.get("linux", {}).get("namespaces") or ()}
+
+
+def has(config: Config, kind: str) -> bool:
+    """Whether the container has a namespace of its own of this type, new or joined."""
+    return kind in listed(config)
+
+
+def is_new(config: Config, kind: str) -> bool:
+    """Whether a namespace of this type is created for the container."""
+    return listed(config).get(kind) == ""
+
+
+def joined(config: Config) -> dict[str, str]:
+    """Type → path of the namespaces to join."""
+    return {kind: path for kind, path in listed(config).items() if path}
+
+
+def new_flags(config: Config) -> int:
+    """The clone3(2) flags of the namespaces to create, without the cgroup namespace.
+
+    The root of a new cgroup namespace is the cgroup of the process that makes it, so init makes that one
+    with unshare(2) after the runtime has placed it (cgroup_namespaces(7)).
+    """
+    flags = 0
+    for kind, path in listed(config).items():
+        if not path and kind != "cgroup":
+            flags |= KINDS[kind][0]
+    return flags
+
+
+def check(config: Config, host: Host, report: Report) -> None:
+    """Each type once; paths absolute, existing and of their type; a mount namespace where mounts need one."""
+    seen: set[str] = set()
+    for index, entry in enumerate(config.get("linux", {}).get("namespaces") or ()):
+        kind, path = entry["type"], entry.get("path", "")
+        where = f"linux.namespaces[{index}]"
+        if kind in seen:
+            report.error(f"{where}.type", f'namespace "{kind}" is listed twice', "list each type once")
+        seen.add(kind)
+        if path:
+            _check_path(f"{where}.path", kind, path, host, report)
+    if host.rootless and host.euid != 0 and "user" not in seen:
+        report.error(
+            "linux.namespaces",
+            "rootless container requires user namespaces",
+            'add {"type": "user"} with uidMappings and gidMappings, as `pyrunc spec --rootless` does',
+        )
+
+
+def _check_path(where: str, kind: str, path: str, host: Host, report: Report) -> None:
+    if not path.startswith("/"):
+        report.error(where, f'"{path}" is not absolute', "give the path of a namespace file such as /proc/PID/ns/net")
+        return
+    found = host.namespaces.get(path)
+    if found is None or found == -ENOENT:
+        report.error(where, f"{path}: no such file or directory", "is the process or container still there?")
+    elif found == -EINVAL:
+        report.error(where, f"{path} is not a namespace file", f"give a file such as /proc/PID/ns/{KINDS[kind][1]}")
+    elif found < 0:
+        report.error(where, f"cannot open {path}: errno {-found}")
+    elif found != KINDS[kind][0]:
+        names = [name for name, (flag, _) in KINDS.items() if flag == found]
+        report.error(where, f'{path} is a namespace of type "{names[0] if names else found}", not "{kind}"')
+
+
+def plan_join(config: Config, host: Host, program: Program) -> None:
+    """Emit the first stage: join what is to be joined, clone the second stage, say its pid, exit.
+
+    Namespaces other than user are tried first with the runtime's own privileges, which reach those owned by
+    any user namespace below; what is refused (EPERM) is tried again after the user namespace was joined,
+    as in a rootless pod, whose members are owned by the pod's user namespace.
+    """
+    joins = joined(config)
+    if not joins:
+        return
+    if not host.rootless:
+        # Seen from the joined PID namespace this process is a door to the host's root until pivot_root.
+        program.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0, step="make init not dumpable")
+    retry = []
+    for kind in JOIN_ORDER:
+        if kind in joins:
+            outcome = program.register()
+            label = f"join the {kind} namespace {joins[kind]}"
+            fd = program.inherit(f"namespace-{kind}")
+            tolerate = (EPERM,) if "user" in joins else ()
+            program.call("setns", fd, KINDS[kind][0], step=label, of="linux.namespaces", into=outcome, tolerate=tolerate)
+            retry.append((outcome, fd, kind, label))
+    if "user" in joins:
+        fd = program.inherit("namespace-user")
+        program.call("setns", fd, CLONE_NEWUSER, step=f"join the user namespace {joins['user']}", of="linux.namespaces")
+        for outcome, fd, kind, label in retry:
+            done = program.label()
+            program.branch(outcome, EQ, 0, done)
+            program.call("setns", fd, KINDS[kind][0], step=label, of="linux.namespaces")
+            program.place(done)
+    program.release(*(outcome for outcome, *_ in retry))
+    _plan_second_stage(new_flags(config), program)
+
+
+def _plan_second_stage(flags: int, program: Program) -> None:
+    pid = program.register()
+    second = program.label()
+    # struct clone_args of clone3(2): flags, pidfd, child_tid, parent_tid, exit_signal, the rest zero.
+    arguments = program.data(pack("<5Q6Q", flags | CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+    program.call("clone3", arguments, 88, step="clone init into the container's namespaces", into=pid)
+    program.branch(pid, EQ, 0, second)
+    message = program.data(pack("<IIq", SAY_PID, 0, 0))
+    program.store(message + 8, pid, 8)
+    program.call("sendto", TALK, message, 16, 0, 0, 0, step="tell the runtime the pid of init")
+    program.call("exit_group", 0, step="end the first stage")
+    program.place(second)
+    program.release(pid)
+
+
+def plan_cgroup(config: Config, program: Program) -> None:
+    """Emit the new cgroup namespace, after the runtime has put init into its cgroup."""
+    if is_new(config, "cgroup"):
+        program.call("unshare", CLONE_NEWCGROUP, step="create the cgroup namespace", of="linux.namespaces")
+
+
+
+
+def open_joined(config: Config) -> tuple[dict[str, int], dict[str, int]]:
+    """Open the namespaces to join, once, so that what was checked is what gets joined.
+
+    Returns path → clone flag of the namespace found there (or the negated errno), for `Host.namespaces`, and
+    slot name → descriptor, for `spawn`. The caller closes the descriptors.
+    """
+    found: dict[str, int] = {}
+    descriptors: dict[str, int] = {}
+    for kind, path in joined(config).items():
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            found[path] = -(error.errno or 0)
+            continue
+        descriptors[f"namespace-{kind}"] = fd
+        try:
+            found[path] = ioctl(fd, NS_GET_NSTYPE)
+        except OSError:
+            found[path] = -EINVAL
+    return found, descriptors
