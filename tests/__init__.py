@@ -1,0 +1,1 @@
+"""Tests. See docs/design.md and CONTRIBUTING.md for the layers."""

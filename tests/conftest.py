@@ -1,0 +1,77 @@
+"""Fixtures of all layers: the runtime under test, a scratch folder, and a guard over the host's /dev/null."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import footprint, scratch
+from tests.support.installed import runtime_command
+from tests.support.runtime import Runtime
+
+SESSION = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder that all workers of this run share; adopt the orphans of whatever the tests start."""
+    footprint.become_subreaper()
+    worker = getattr(config, "workerinput", None)
+    config.stash[SESSION] = Path(worker["session"]) if worker else scratch.make("pyrunc-test-session")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: pytest.Item) -> None:
+    """Tell each xdist worker where the shared folder is."""
+    node.workerinput["session"] = str(node.config.stash[SESSION])  # type: ignore[attr-defined]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the shared folder."""
+    if not hasattr(config, "workerinput") and SESSION in config.stash:
+        scratch.remove(config.stash[SESSION])
+
+
+@pytest.fixture(scope="session")
+def runtime_words(request: pytest.FixtureRequest) -> list[str]:
+    """The words that start the runtime under test."""
+    return runtime_command(request.config.stash[SESSION])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def null_device_of_session() -> Iterator[None]:
+    """No test may change the host's /dev/null (a runtime that fixes the owner of its stdio can)."""
+    before = footprint.null_device()
+    yield
+    assert footprint.null_device() == before, "the host's /dev/null was changed"
+
+
+@pytest.fixture(autouse=True)
+def null_device() -> Iterator[None]:
+    """Name the test that changes /dev/null, and put it right again for the others."""
+    mode, uid, gid, device = footprint.null_device()
+    yield
+    after = footprint.null_device()
+    if after != (mode, uid, gid, device):
+        if after[3] == device:
+            os.chown("/dev/null", uid, gid)
+            os.chmod("/dev/null", mode & 0o7777)
+        pytest.fail(f"the host's /dev/null was {(oct(mode), uid, gid, device)}, is {(oct(after[0]), *after[1:])}")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder of one's own that every user may enter."""
+    path = scratch.make("pyrunc-test")
+    yield path
+    scratch.remove(path)
+
+
+@pytest.fixture
+def runtime(runtime_words: list[str], folder: Path) -> Iterator[Runtime]:
+    """The runtime under test; whatever the test makes with it is removed afterwards."""
+    runtime = Runtime(runtime_words, folder)
+    yield runtime
+    runtime.clean()
