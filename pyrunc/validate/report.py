@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+#: A hostile file may hold millions of mistakes; nobody reads more than these.
+PROBLEM_LIMIT = 100
+
+
+def member(path: str, name: str) -> str:
+    """The JSON path of the property `name` of the object at `path`: `linux.sysctl`, `annotations["a.b"]`."""
+    if len(name) > 80:
+        name = name[:79] + "…"
+    if name.isidentifier():
+        return f"{path}.{name}" if path else name
+    from pyrunc.config.writer import quote
+
+    return f"{path}[{quote(name)}]"
+
 
 class Problem:
     """One thing wrong with the configuration: its JSON path, what is wrong, and what to do."""

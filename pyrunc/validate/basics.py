@@ -1,0 +1,91 @@
+"""Rules that belong to no room: the version, and the properties that nobody carries out yet."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.config.spec import Config
+    from pyrunc.plan.host import Host
+    from pyrunc.validate.report import Report
+
+DIGITS = frozenset("0123456789")
+WORD = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-")
+#: Properties whose absent, empty and zero values all mean "nothing to do". (`intelRdt` is not one of them: an empty
+#: object asks for a group of its own.)
+LATER_IN_PROCESS = ("scheduler", "ioPriority", "execCPUAffinity", "apparmorProfile", "selinuxLabel")
+LATER_IN_LINUX = ("mountLabel", "netDevices", "memoryPolicy")
+
+
+def check(config: Config, host: Host, report: Report) -> None:
+    """Report an unknown version, a missing process, and everything that this version of pyrunc does not do yet."""
+    _check_version(config["ociVersion"], report)
+    process: Any = config.get("process")
+    if process is None:
+        report.error("process", "is missing", "name the program to run; pyrunc resolves it when it creates")
+    else:
+        for name in LATER_IN_PROCESS:
+            if process.get(name):
+                report.unsupported(f"process.{name}")
+    linux: Any = config.get("linux", {})
+    for name in LATER_IN_LINUX:
+        if linux.get(name):
+            report.unsupported(f"linux.{name}")
+    if "intelRdt" in linux:
+        report.unsupported("linux.intelRdt")
+    for clock, offset in linux.get("timeOffsets", {}).items():
+        if clock in ("boottime", "monotonic") and any(offset.get(part) for part in ("secs", "nanosecs")):
+            report.unsupported(f"linux.timeOffsets.{clock}")
+    _check_notify(linux.get("seccomp", {}), report)
+
+
+def _check_notify(seccomp: Any, report: Report) -> None:
+    for name in ("listenerPath", "listenerMetadata"):
+        if seccomp.get(name):
+            report.unsupported(f"linux.seccomp.{name}")
+    if seccomp.get("defaultAction") == "SCMP_ACT_NOTIFY":
+        report.unsupported("linux.seccomp.defaultAction: SCMP_ACT_NOTIFY")
+    for index, rule in enumerate(seccomp.get("syscalls", ())):
+        if rule["action"] == "SCMP_ACT_NOTIFY":
+            report.unsupported(f"linux.seccomp.syscalls[{index}].action: SCMP_ACT_NOTIFY")
+
+
+def _check_version(version: str, report: Report) -> None:
+    """A configuration for 1.x runs on every runtime for 1.x (spec.md, config.md "Specification version")."""
+    major = version_major(version)
+    if major is None:
+        text = version if len(version) <= 40 else version[:39] + "…"
+        report.error("ociVersion", f"is no semantic version: {text!r}", 'write a version such as "1.3.0"')
+    elif major != "1":
+        report.error(
+            "ociVersion",
+            f"version {version[:40]} of the OCI runtime specification is not supported",
+            "pyrunc carries out every 1.x",
+        )
+
+
+def version_major(version: str) -> str | None:
+    """The major number of a semantic version 2.0.0, None if `version` is none (semver.org, items 2, 9, 10)."""
+    rest, plus, build = version.partition("+")
+    core, dash, before = rest.partition("-")
+    numbers = core.split(".")
+    if len(numbers) != 3 or not all(map(_is_number, numbers)):
+        return None
+    if dash and not all(_is_word(part) and _has_no_extra_zero(part) for part in before.split(".")):
+        return None
+    if plus and not all(map(_is_word, build.split("."))):
+        return None
+    return numbers[0]
+
+
+def _is_number(text: str) -> bool:
+    return text != "" and DIGITS.issuperset(text) and _has_no_extra_zero(text)
+
+
+def _is_word(text: str) -> bool:
+    return text != "" and WORD.issuperset(text)
+
+
+def _has_no_extra_zero(text: str) -> bool:
+    return len(text) == 1 or text[0] != "0" or not DIGITS.issuperset(text)
