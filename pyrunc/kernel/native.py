@@ -41,3 +41,8 @@ def syscall(name: str, *args: Word) -> int:
             return result
         if result != -errno.EINTR:
             raise OSError(-result, os.strerror(-result), name)
+
+
+def address(buffer: bytes | bytearray) -> int:
+    """Where `buffer` lies, for structures that point to others. Valid while the caller keeps the buffer."""
+    return int(ffi.cast("uintptr_t", ffi.from_buffer(buffer)))
