@@ -148,3 +148,6 @@ STATX_TYPE = 0x1
 
 # linux/close_range.h
 CLOSE_RANGE_CLOEXEC = 4
+
+# poll.h
+POLLIN = 1
