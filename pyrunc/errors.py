@@ -55,17 +55,18 @@ class NotFound(PyruncError):
 
 
 class KernelError(PyruncError):
-    """A system call refused a step. `number` is its errno, `call` its name, `step` what was attempted."""
+    """A system call refused a step. `number` is its errno, `call` its name, `step` what was attempted.
+
+    Number 0: the step's own words already say what is wrong. `detail` is more that the kernel said.
+    """
 
     code = "kernel"
 
     def __init__(
         self, step: str, number: int, *, call: str = "", detail: str = "", remedy: str = ""
     ) -> None:
-        word = kernel_word(number)
-        if detail:
-            word = f"{word}: {detail}"
-        super().__init__(f"{step}: {word}", remedy=remedy)
+        words = [step, kernel_word(number) if number else "", detail]
+        super().__init__(": ".join([word for word in words if word]), remedy=remedy)
         self.step = step
         self.number = number
         self.call = call

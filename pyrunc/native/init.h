@@ -13,8 +13,8 @@
 
 #define PROGRAM_MAGIC "PYRUNC\0\1"
 #define PAGE 4096UL
-#define STEPS_ADDRESS 0x0ff000000000UL /* read-only, shared with the page cache */
-#define ARENA_ADDRESS 0x100000000000UL /* private, writable */
+#define STEPS_ADDRESS 0x2ff000000000UL /* read-only, shared with the page cache */
+#define ARENA_ADDRESS 0x300000000000UL /* private, writable */
 #define DETAIL_SIZE 256UL
 #define REGISTERS 64
 #define NO_REGISTER 0xff

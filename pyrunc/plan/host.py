@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from pyrunc.linux.capabilities import passable
+
 
 class Host:
     """What `check` and `plan` may know about the machine.
@@ -11,9 +13,31 @@ class Host:
     `euid`, `egid`: the caller's effective ids. `rootless`: euid is not 0, or it is 0 only inside a user
     namespace. `sources`: for each bind-mount source of the config, its `st_mode`, or the negated errno of
     stat(2). `namespaces`: for each namespace path to join, its clone flag, or the negated errno.
+
+    `capabilities`: what this process can pass on (bit n: capability n); `last_capability`: the kernel's last.
+
+    Filled by `pyrunc.linux.mounts.facts.gather`: `bundle`: the bundle's absolute path. `root`: the absolute
+    path of `root.path`. `root_mode`: its `st_mode` (of a symbolic link: the link's own), or the negated
+    errno. `root_real`: the same path with every symbolic link resolved. `links`: for mount points whose
+    path has symbolic links in the image, the path they lead to. `pseudo_mounts`: where procfs and sysfs
+    are mounted whole on the host, for --no-pivot only.
     """
 
-    __slots__ = ("egid", "euid", "namespaces", "rootless", "sources")
+    __slots__ = (
+        "bundle",
+        "capabilities",
+        "egid",
+        "euid",
+        "last_capability",
+        "links",
+        "namespaces",
+        "pseudo_mounts",
+        "root",
+        "root_mode",
+        "root_real",
+        "rootless",
+        "sources",
+    )
 
     def __init__(self, euid: int, egid: int, rootless: bool, sources: dict[str, int]) -> None:
         self.euid = euid
@@ -21,6 +45,14 @@ class Host:
         self.rootless = rootless
         self.sources = sources
         self.namespaces: dict[str, int] = {}
+        self.last_capability = 40
+        self.capabilities = (1 << self.last_capability + 1) - 1
+        self.bundle = "/"
+        self.root = ""
+        self.root_mode = 0
+        self.root_real = ""
+        self.links: dict[str, str] = {}
+        self.pseudo_mounts: tuple[str, ...] = ()
 
 
 def in_user_namespace(uid_map: str) -> bool:
@@ -35,4 +67,6 @@ def probe() -> Host:
     if not rootless:
         with open("/proc/self/uid_map", encoding="ascii") as file:
             rootless = in_user_namespace(file.read())
-    return Host(euid, os.getegid(), rootless, {})
+    host = Host(euid, os.getegid(), rootless, {})
+    host.capabilities, host.last_capability = passable()
+    return host

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Argument = Union[int, str, bytes, "Register"]
 
 #: Where the arena is mapped in pyrunc-init (native/init.h: ARENA_ADDRESS).
-ARENA: Final = 0x1000_0000_0000
+ARENA: Final = 0x3000_0000_0000
 #: Size of the detail buffer, the first thing in the arena (native/init.h: DETAIL_SIZE).
 DETAIL_SIZE: Final = 256
 

@@ -1,0 +1,272 @@
+"""create: from a bundle to a container whose init waits to be started (runtime.md "Lifecycle", steps 1 to 5).
+
+The order, and why: the state directory is claimed first, because the claim is what makes the id unique; the
+record is saved before the cgroup is made, so that `delete --force` finds it after a crash; limits are set
+before init enters the cgroup, so that nothing ever runs without them; the record is saved whole before init
+is released to where `start` can reach it. Whatever fails, `Undo` takes back what was made, newest first.
+"""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET
+from _socket import socket as Socket
+from fcntl import fcntl
+
+from pyrunc.errors import KernelError, PyruncError
+from pyrunc.kernel.constants import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE
+from pyrunc.kernel.native import syscall
+from pyrunc.lifecycle.console import send_descriptor
+from pyrunc.lifecycle.failure import open_output, save_config, word
+from pyrunc.lifecycle.home import home_of
+from pyrunc.lifecycle.liveness import start_time
+from pyrunc.lifecycle.prepare import prepare
+from pyrunc.lifecycle.status import CREATED, CREATING, STOPPED, state_document
+from pyrunc.lifecycle.undo import Undo
+from pyrunc.linux import hooks
+from pyrunc.linux.idmap import write_maps
+from pyrunc.linux.limits import apply_oom_score_adj, apply_rlimits
+from pyrunc.linux.namespaces import is_new, joined, new_flags
+from pyrunc.plan.talk import HOME, HOOKS, READY, SAY_CONSOLE, SAY_PID, SAY_REACHED
+from pyrunc.spawn.conversation import Conversation, InitEnded, StepFailed
+from pyrunc.spawn.init import Init, spawn
+from pyrunc.store.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.lifecycle.prepare import Prepared
+    from pyrunc.lifecycle.request import Request
+    from pyrunc.store.store import Directory
+
+
+class Container:
+    """A container whose init is ready: what `start` and `run` need of it."""
+
+    __slots__ = ("directory", "hooks_reached", "init", "master", "prepared", "record", "talk")
+
+    def __init__(self, prepared: Prepared, directory: Directory, record: Record) -> None:
+        self.prepared = prepared
+        self.directory = directory
+        self.record = record
+        self.init: Init | None = None
+        self.talk: Conversation | None = None
+        self.master = -1
+        self.hooks_reached = False
+
+
+def create(request: Request) -> Record:
+    """Carry out `pyrunc create`. Raises PyruncError; then nothing is left behind."""
+    with Undo() as undo:
+        container = build(request, undo, foreground=False, socket=True)
+        hand_over(request, container)
+        assert container.talk is not None
+        container.talk.go()
+        undo.keep()
+    return container.record
+
+
+def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Container:
+    """Make the container of `request`, up to the moment where init is ready and waits.
+
+    `foreground` and `socket` as for `prepare`. What is made is pushed on `undo`. Raises PyruncError.
+    """
+    prepared = prepare(request, foreground=foreground, socket=socket)
+    try:
+        directory = request.store.create(request.container_id)
+        undo.push(directory.remove)
+        container = Container(prepared, directory, _new_record(request, prepared))
+        directory.save(container.record)
+        save_config(directory, prepared.raw)
+        undo.push(lambda: _poststop(request, container))
+        manager = prepared.manager
+        manager.create()
+        undo.push(manager.remove)
+        manager.apply(prepared.config.get("linux", {}).get("resources") or {})
+        try:
+            _start_init(container, undo)
+            _converse(container)
+        except InitEnded as error:
+            raise _why(error, container) from error
+        except StepFailed as error:
+            raise word(error, prepared.config, directory) from error
+        container.record.ready = True
+        directory.save(container.record)
+    finally:
+        prepared.close()
+    return container
+
+
+def _new_record(request: Request, prepared: Prepared) -> Record:
+    config, host = prepared.config, prepared.host
+    first = prepared.choices.started_at
+    pid = os.getpid()
+    return Record(
+        request.container_id,
+        prepared.bundle,
+        host.root,
+        creator=(pid, start_time(pid) or 0),
+        annotations=config.get("annotations") or {},
+        owner=host.euid,
+        cgroup=prepared.manager.record(),
+        hooks=dict(config.get("hooks") or {}),
+        texts=prepared.program.texts[first:],
+        texts_from=first,
+        pid_namespace_private=is_new(config, "pid"),
+        terminal=config["process"].get("terminal", False),
+    )
+
+
+def _listener(directory: Directory) -> Socket:
+    """The socket on which init waits for `start`; its name is short, whatever the state root's path is."""
+    socket = Socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+    socket.bind(f"/proc/self/fd/{directory.fd}/{directory.socket}")
+    socket.listen(1)
+    return socket
+
+
+def _start_init(container: Container, undo: Undo) -> None:
+    """Spawn init with everything it inherits, and put it into its cgroup, with its ids mapped."""
+    prepared = container.prepared
+    program, config = prepared.program, prepared.config
+    supplies = dict(prepared.joins)
+    opened: list[int] = []
+    listener = None
+    if "listener" in program.slots:
+        listener = _listener(container.directory)
+        supplies["listener"] = listener.fileno()
+    for name in ("hook-state", "start-hook-state"):
+        if name in program.slots:
+            supplies[name] = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            opened.append(supplies[name])
+    if "hook-output" in program.slots:
+        supplies["hook-output"] = open_output(container.directory)
+        opened.append(supplies["hook-output"])
+    cgroup = prepared.manager.directory()
+    first = spawn(program, 0 if joined(config) else new_flags(config), supplies, -1 if cgroup is None else cgroup)
+    container.talk = Conversation(first.talk, program.texts)
+    undo.push(container.talk.close)
+    undo.push(lambda: _kill(first))
+    if listener is not None:
+        listener.close()
+    init = _second_stage(container.talk, first, undo) if joined(config) else first
+    container.init = init
+    if cgroup is None:
+        prepared.manager.join(init.pid)
+    else:
+        os.close(cgroup)
+    write_maps(config, prepared.host, init.pid)
+    container.record.pid = init.pid
+    container.record.start_time = start_time(init.pid) or 0
+    _write_hook_states(container, supplies)
+    for descriptor in opened:
+        os.close(descriptor)
+    container.talk.go()
+
+
+def _second_stage(talk: Conversation, first: Init, undo: Undo) -> Init:
+    """Learn the pid of the process that the first stage cloned, a child of this one, and reap the first stage."""
+    pid = talk.expect(SAY_PID).value
+    second = Init(pid, os.pidfd_open(pid), first.talk)
+    undo.push(lambda: _kill(second))
+    os.waitpid(first.pid, 0)
+    return second
+
+
+def _write_hook_states(container: Container, supplies: dict[str, int]) -> None:
+    """Hooks inside the container see the pid that init has there: 1 in a new PID namespace."""
+    record = container.record
+    inner = 1 if record.pid_namespace_private else record.pid
+    for name, status in (("hook-state", CREATING), ("start-hook-state", CREATED)):
+        if name in supplies:
+            os.pwrite(supplies[name], state_document(record, status, pid=inner).encode(), 0)
+            fcntl(supplies[name], F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+
+
+def _converse(container: Container) -> None:
+    """Lead init from its namespaces to where it is ready (the drawing is in pyrunc.plan.talk)."""
+    prepared, talk, init = container.prepared, container.talk, container.init
+    assert talk is not None and init is not None
+    config = prepared.config
+    if config["process"].get("terminal", False):
+        container.master = talk.expect(SAY_CONSOLE).descriptor
+    talk.expect(SAY_REACHED, HOOKS)
+    # From outside, while init still is root: raising limits takes privileges that it gives up next.
+    apply_rlimits(config, init.pid)
+    apply_oom_score_adj(config, init.pid)
+    listed = config.get("hooks") or {}
+    if listed:
+        container.hooks_reached = True
+        state = state_document(container.record, CREATING).encode()
+        for kind in ("prestart", "createRuntime"):
+            hooks.run_hooks(kind, listed.get(kind) or (), state)
+    talk.go()
+    if prepared.choices.asks_home:
+        talk.expect(SAY_REACHED, HOME)
+        talk.go(os.fsencode(home_of(init.pid, config)))
+    talk.expect(SAY_REACHED, READY)
+
+
+def hand_over(request: Request, container: Container) -> None:
+    """Give the caller what it asked for: pidfd, terminal, and last the pid file, which says that all is well."""
+    init = container.init
+    assert init is not None
+    if request.pidfd_socket:
+        send_descriptor(request.pidfd_socket, init.pidfd, "pidfd", "pidfd")
+    if request.console_socket:
+        send_descriptor(request.console_socket, container.master, "/dev/ptmx", "terminal")
+        os.close(container.master)
+        container.master = -1
+    if request.pid_file:
+        _write_pid_file(request.pid_file, init.pid)
+
+
+def _write_pid_file(path: str, pid: int) -> None:
+    """The decimal pid without a newline, by rename, so that nobody reads half of it (go-runc, conmon)."""
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f".{name}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            os.write(descriptor, b"%d" % pid)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise KernelError.of(f"write the pid file {path}", error) from error
+
+
+def _kill(init: Init) -> None:
+    """End init and collect it."""
+    try:
+        syscall("pidfd_send_signal", init.pidfd, 9, None, 0)
+        os.waitpid(init.pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass  # it has ended, and was collected, before
+
+
+def _poststop(request: Request, container: Container) -> None:
+    """runtime.md: when a hook of create fails, the container is destroyed and its poststop hooks run."""
+    record = container.record
+    if container.hooks_reached:
+        state = state_document(record, STOPPED).encode()
+        for warning in hooks.run_hooks("poststop", record.hooks.get("poststop") or (), state):
+            request.log.warning(warning)
+
+
+def _why(error: InitEnded, container: Container) -> PyruncError:
+    """Say why init ended without a word: the OOM killer, a signal, or its exit status."""
+    if container.prepared.manager.oom_kills() > 0:
+        return PyruncError(
+            "container init was OOM-killed (memory limit too low?)",
+            remedy="raise linux.resources.memory.limit",
+            code="oom",
+        )
+    init = container.init
+    if init is None:
+        return error
+    try:
+        status = os.waitstatus_to_exitcode(os.waitpid(init.pid, 0)[1])
+    except ChildProcessError:
+        return error
+    how = f"signal {-status}" if status < 0 else f"exit status {status}"
+    return PyruncError(f"{error.message}: {how}", code="init-ended")

@@ -1,0 +1,134 @@
+"""Everything of create that touches nothing: load, probe, check, compile."""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc.config.load import load
+from pyrunc.errors import KernelError, PyruncError
+from pyrunc.linux import cgroups, seccomp
+from pyrunc.linux.mounts.facts import gather
+from pyrunc.linux.namespaces import open_joined
+from pyrunc.plan.build import Choices, compile_program
+from pyrunc.plan.host import probe
+from pyrunc.validate.check import check
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.config.spec import Config
+    from pyrunc.lifecycle.request import Request
+    from pyrunc.linux.cgroups.manager import Manager
+    from pyrunc.plan.host import Host
+    from pyrunc.plan.program import Program
+
+
+class Prepared:
+    """A container that is checked and compiled, and of which nothing exists yet.
+
+    `joins` maps slot names to descriptors of the namespaces to join; `close` closes them.
+    """
+
+    __slots__ = ("bundle", "choices", "config", "host", "joins", "manager", "program", "raw")
+
+    def __init__(
+        self,
+        bundle: str,
+        raw: bytes,
+        config: Config,
+        host: Host,
+        manager: Manager,
+        program: Program,
+        choices: Choices,
+        joins: dict[str, int],
+    ) -> None:
+        self.bundle = bundle
+        self.raw = raw
+        self.config = config
+        self.host = host
+        self.manager = manager
+        self.program = program
+        self.choices = choices
+        self.joins = joins
+
+    def close(self) -> None:
+        """Close the descriptors of joined namespaces."""
+        for descriptor in self.joins.values():
+            os.close(descriptor)
+        self.joins = {}
+
+
+def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
+    """Load, check and compile the bundle of `request`.
+
+    `foreground`: the caller stays with the container; `socket`: init is to wait on start.sock rather than
+    on the conversation. Raises Rejected, PyruncError, KernelError.
+    """
+    loaded = load(request.bundle, request.config_name)
+    config = loaded.config
+    kinds, joins = open_joined(config)
+    try:
+        host = probe()
+        host.namespaces = kinds
+        if request.rootless is not None:
+            host.rootless = request.rootless
+        gather(host, config, loaded.bundle, request.no_pivot)
+        report = check(config, host)
+        for warning in report.warnings:
+            request.log.warning(str(warning))
+        _check_terminal(request, config, foreground)
+        choices = Choices(
+            bundle=loaded.bundle,
+            container_id=request.container_id,
+            no_pivot=request.no_pivot,
+            no_new_keyring=request.no_new_keyring,
+            extra_descriptors=_extra_descriptors(request.preserve_fds),
+            listen_fds=_listen_fds(),
+            socket=socket,
+        )
+        layout = cgroups.layout()
+        manager = cgroups.choose(config, request.container_id, layout, host.rootless)
+        bpf = seccomp.filter_of(config, request.store.root)
+        program = compile_program(config, host, choices, bpf, layout, manager)
+    except BaseException:
+        for descriptor in joins.values():
+            os.close(descriptor)
+        raise
+    return Prepared(loaded.bundle, loaded.raw, config, host, manager, program, choices, joins)
+
+
+def _check_terminal(request: Request, config: Config, foreground: bool) -> None:
+    """A terminal goes either to the caller's own or to a console socket (runc's rule and words)."""
+    terminal = config["process"].get("terminal", False)
+    if terminal and not foreground and not request.console_socket:
+        raise PyruncError(
+            "cannot allocate tty if pyrunc will detach without setting console socket",
+            remedy="give --console-socket, or set process.terminal to false",
+        )
+    if request.console_socket and (foreground or not terminal):
+        raise PyruncError(
+            "cannot use console socket if pyrunc will not detach or allocate tty",
+            remedy="leave --console-socket out, or set process.terminal to true",
+        )
+
+
+def _listen_fds() -> int:
+    """How many sockets systemd passes to this process (sd_listen_fds(3))."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return 0
+    text = os.environ.get("LISTEN_FDS", "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _extra_descriptors(preserve: int) -> int:
+    """How many descriptors from 3 on belong to the container. Raises where one is not open."""
+    count = _listen_fds() + preserve
+    for descriptor in range(3, 3 + count):
+        try:
+            os.fstat(descriptor)
+        except OSError as error:
+            raise KernelError.of(
+                f"unable to stat preserved-fd {descriptor} (of {count})",
+                error,
+                remedy="--preserve-fds counts the open descriptors from 3 on",
+            ) from error
+    return count

@@ -1,0 +1,72 @@
+"""run: create and start in one go, and stay with the container unless it is detached."""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc.kernel.native import syscall
+from pyrunc.lifecycle.create import build, hand_over
+from pyrunc.lifecycle.delete import destroy
+from pyrunc.lifecycle.failure import word
+from pyrunc.lifecycle.foreground import attend, block_signals
+from pyrunc.lifecycle.start import await_exec, run_poststart
+from pyrunc.lifecycle.undo import Undo
+from pyrunc.spawn.conversation import StepFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from pyrunc.lifecycle.create import Container
+    from pyrunc.lifecycle.request import Request
+
+PR_SET_CHILD_SUBREAPER: Final = 36
+
+
+def run(request: Request) -> int:
+    """Carry out `pyrunc run`; the exit status: 0 when detached, else that of the container's process."""
+    foreground = not request.detach
+    if foreground and not request.no_subreaper:
+        # What the container's process leaves behind comes here instead of to a distant ancestor.
+        syscall("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    with Undo() as undo:
+        container = build(request, undo, foreground=foreground, socket=False)
+        init, talk = container.init, container.talk
+        assert init is not None and talk is not None
+        hand_over(request, container)
+        signals = block_signals() if foreground else -1
+        _start(container)
+        run_poststart(container.record, init.pidfd)
+        undo.keep()
+    container.directory.unlock()
+    if not foreground:
+        return 0
+    status = attend(init.pid, init.pidfd, signals, container.master)
+    if not request.keep:
+        _remove(request, container)
+    return status
+
+
+def _start(container: Container) -> None:
+    """Give the last word and wait until the program runs."""
+    init, talk = container.init, container.talk
+    assert init is not None and talk is not None
+    root = os.open(f"/proc/{init.pid}/root", os.O_PATH | os.O_CLOEXEC)
+    try:
+        talk.go()
+        await_exec(talk, container.record)
+    except StepFailed as error:
+        raise word(error, container.prepared.config, container.directory, root) from error
+    finally:
+        os.close(root)
+
+
+def _remove(request: Request, container: Container) -> None:
+    """Delete the stopped container, unless somebody has done so by now."""
+    from pyrunc.errors import NotFound
+
+    try:
+        with container.directory.lock():
+            destroy(container.directory, container.record, request.log)
+    except NotFound:
+        pass

@@ -1,0 +1,105 @@
+"""start: let the waiting init run the container's program (runtime.md "Lifecycle", steps 6 to 9)."""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET
+from _socket import socket as Socket
+
+from pyrunc.errors import KernelError, PyruncError
+from pyrunc.lifecycle.failure import saved_config, word
+from pyrunc.lifecycle.liveness import open_process, stat_of, wait_end
+from pyrunc.lifecycle.status import RUNNING, check_allowed, current, load, state_document
+from pyrunc.spawn.conversation import Conversation, StepFailed
+from pyrunc.store.store import START_SOCKET
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.store.record import Record
+    from pyrunc.store.store import Directory, Store
+
+
+def start(store: Store, container_id: str) -> None:
+    """Carry out `pyrunc start`.
+
+    The socket is removed before the word is given: whoever sees it sees a container that can be started.
+    Were this process killed in between, init would hear the end of the connection and end.
+    """
+    with store.open(container_id) as directory, directory.lock():
+        record = load(directory)
+        check_allowed("start", container_id, current(directory, record))
+        pidfd = open_process(record.pid, record.start_time)
+        if pidfd < 0:
+            raise PyruncError("cannot start a container that has stopped", code="not-running")
+        # Opened while init certainly is there, for the case that its program cannot be executed.
+        root = os.open(f"/proc/{record.pid}/root", os.O_PATH | os.O_CLOEXEC)
+        try:
+            talk = Conversation(_connect(directory), record.texts, record.texts_from)
+            os.unlink(START_SOCKET, dir_fd=directory.fd)
+            talk.go()
+            try:
+                await_exec(talk, record)
+            except StepFailed as error:
+                raise word(error, saved_config(directory), directory, root) from error
+            run_poststart(record, pidfd)
+        finally:
+            os.close(root)
+            os.close(pidfd)
+
+
+def _connect(directory: Directory) -> Socket:
+    socket = Socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+    try:
+        socket.connect(f"/proc/self/fd/{directory.fd}/{START_SOCKET}")
+    except OSError as error:
+        socket.close()
+        raise KernelError.of("connect to the container's init", error) from error
+    return socket
+
+
+def await_exec(talk: Conversation, record: Record) -> None:
+    """Wait until execve closes the conversation. Raises StepFailed, or PyruncError if init died instead."""
+    if (message := talk.hear()) is not None:
+        raise PyruncError(f"pyrunc-init said {message.said} where nothing was due")
+    talk.close()
+    found = stat_of(record.pid)
+    # execve names the process after its program; init's own name on a dead process means there was none.
+    if found is None or found[0] not in "ZX" or _name_of(record.pid) != "pyrunc-init":
+        return
+    if record.cgroup:
+        from pyrunc.linux.cgroups.manager import restore
+
+        if restore(record.cgroup).oom_kills() > 0:
+            raise PyruncError(
+                "container init was OOM-killed (memory limit too low?)",
+                remedy="raise linux.resources.memory.limit",
+                code="oom",
+            )
+    raise PyruncError("container init was killed before it could execute its program", code="init-ended")
+
+
+def _name_of(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def run_poststart(record: Record, pidfd: int) -> None:
+    """Run the poststart hooks; where one fails the container is stopped (runtime.md, step 9)."""
+    listed = record.hooks.get("poststart")
+    if not listed:
+        return
+    from pyrunc.kernel.native import syscall
+    from pyrunc.linux.hooks import run_hooks
+
+    try:
+        run_hooks("poststart", listed, state_document(record, RUNNING).encode())
+    except PyruncError:
+        try:
+            syscall("pidfd_send_signal", pidfd, 9, None, 0)
+        except ProcessLookupError:
+            pass  # it has ended by itself
+        wait_end(pidfd)
+        raise

@@ -1,0 +1,216 @@
+"""The order of a container: every room's steps, one after the other, with the reason for each place."""
+
+from __future__ import annotations
+
+from pyrunc.kernel.constants import CLOSE_RANGE_CLOEXEC, PR_SET_NAME, SOCK_CLOEXEC
+from pyrunc.linux import (
+    capabilities,
+    credentials,
+    cwd,
+    devices,
+    environment,
+    executable,
+    hooks,
+    hostname,
+    idmap,
+    keyring,
+    masking,
+    namespaces,
+    network,
+    personality,
+    procfs,
+    rootfs,
+    seccomp,
+    sysctl,
+    terminal,
+)
+from pyrunc.linux.mounts import plan as mounts
+from pyrunc.plan.program import TALK, Program
+from pyrunc.plan.talk import HOME, HOOKS, READY, hear, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.config.spec import Config
+    from pyrunc.linux.cgroups.layout import Layout
+    from pyrunc.linux.cgroups.manager import Manager
+    from pyrunc.plan.host import Host
+    from pyrunc.plan.program import Register
+
+
+class Choices:
+    """What the caller chose that is not in the config, and what the program turned out to need.
+
+    `extra_descriptors`: how many from 3 on the container keeps, `listen_fds` of them for LISTEN_FDS.
+    `socket`: init waits on start.sock (create) or for the last word of the conversation (run).
+    Set by `compile_program`: `asks_home`, and `started_at`, the first step that `start` lets init take.
+    """
+
+    __slots__ = (
+        "asks_home",
+        "bundle",
+        "container_id",
+        "extra_descriptors",
+        "listen_fds",
+        "no_new_keyring",
+        "no_pivot",
+        "socket",
+        "started_at",
+    )
+
+    def __init__(
+        self,
+        *,
+        bundle: str,
+        container_id: str,
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
+        extra_descriptors: int = 0,
+        listen_fds: int = 0,
+        socket: bool = True,
+    ) -> None:
+        self.bundle = bundle
+        self.container_id = container_id
+        self.no_pivot = no_pivot
+        self.no_new_keyring = no_new_keyring
+        self.extra_descriptors = extra_descriptors
+        self.listen_fds = listen_fds
+        self.socket = socket
+        self.asks_home = False
+        self.started_at = 0
+
+
+def compile_program(
+    config: Config, host: Host, choices: Choices, bpf: bytes | None, layout: Layout, manager: Manager
+) -> Program:
+    """Compile the whole life of init, from its namespaces to execve. Pure: reads only its arguments."""
+    program = Program(3 + choices.extra_descriptors)
+    program.set(TALK, program.inherit("talk"))
+    # A name for ps(1); the kernel would show the number of a descriptor.
+    program.call("prctl", PR_SET_NAME, "pyrunc-init", 0, 0, 0, step="set the name of the process")
+    namespaces.plan_join(config, host, program)
+    hear(program, "wait for the cgroup and the id maps")
+    idmap.plan_root(config, program)
+    _plan_before_root(config, host, choices, program)
+    proc = procfs.plan_open(program) if config.get("linux", {}).get("sysctl") else None
+    root = _plan_root(config, host, choices, program, layout, manager)
+    say(program, HOOKS, "tell the runtime that it may run its hooks")
+    hear(program, "wait for the hooks of the runtime")
+    _plan_hooks(config, "createContainer", "hook-state", program)
+    _plan_inside(config, host, choices, program, root, proc)
+    envp = _plan_environment(config, choices, program)
+    found = _plan_process(config, host, program, bpf)
+    _plan_wait(choices, program)
+    choices.started_at = len(program)
+    _plan_hooks(config, "startContainer", "start-hook-state", program)
+    _plan_exec(config, choices, program, bpf, found, envp)
+    return program
+
+
+def _plan_before_root(config: Config, host: Host, choices: Choices, program: Program) -> None:
+    """What needs nothing but the namespaces. A session first: no terminal of the caller stays attached."""
+    program.call("setsid", step="start a new session")
+    if not choices.no_new_keyring:
+        keyring.plan(choices.container_id, program)
+    # The runtime has placed init in its cgroup by now; a cgroup namespace takes its root from there.
+    namespaces.plan_cgroup(config, program)
+    network.plan_loopback(config, program)
+    hostname.plan(config, host, program)
+    personality.plan(config, host, program)
+
+
+def _plan_root(
+    config: Config, host: Host, choices: Choices, program: Program, layout: Layout, manager: Manager
+) -> Register:
+    """The root, its mounts, its devices, its console; all before pivot_root, while sources can be reached."""
+    root = rootfs.plan_enter(config, host, program)
+    mounts.plan(config, host, program, root, choices.bundle, layout, manager)
+    devices.plan(config, host, program, root)
+    mounts.plan_late(config, host, program, root)
+    terminal.plan_console(config, host, program, root)
+    return root
+
+
+def _plan_inside(
+    config: Config, host: Host, choices: Choices, program: Program, root: Register, proc: Register | None
+) -> None:
+    """From the switch of the root on nothing of the host can be reached by a path any more."""
+    rootfs.plan_switch(config, host, program, root, choices.no_pivot)
+    cwd.plan_create(config, host, program)
+    rootfs.plan_finish(config, host, program, root)
+    if proc is not None:
+        sysctl.plan(config, host, program, proc)
+    # Read-only after sysctl, whose files are usually below a read-only path; masked last, nothing is written after.
+    masking.plan(config, host, program)
+
+
+def _plan_environment(config: Config, choices: Choices, program: Program) -> int:
+    """The environment, with HOME asked of the runtime where process.env has none; the address of envp."""
+    extra = [f"LISTEN_FDS={choices.listen_fds}", "LISTEN_PID=1"] if choices.listen_fds else []
+    envp, home = environment.plan(config, program, extra)
+    if home:
+        choices.asks_home = True
+        say(program, HOME, "ask the runtime for HOME")
+        hear(program, "wait for HOME", home, environment.HOME_SIZE)
+    return envp
+
+
+def _plan_process(config: Config, host: Host, program: Program, bpf: bytes | None) -> Register:
+    """The identity of the container's process. The order is that of the rooms' own docstrings:
+
+    a filter without no_new_privs needs CAP_SYS_ADMIN, so it is loaded before capabilities go; the bounding
+    set is dropped and the working directory entered while init still is root; ids change, then capabilities;
+    the program is looked up with the rights that it will run with.
+    """
+    credentials.plan_stdio_owner(config, host, program)
+    terminal.plan_attach(config, host, program)
+    if not config["process"].get("noNewPrivileges") and bpf:
+        seccomp.plan(config, program, bpf)
+    capabilities.plan_before_user(config, host, program)
+    again = cwd.plan_enter_before_user(config, host, program)
+    credentials.plan_user(config, host, program)
+    capabilities.plan_after_user(config, host, program)
+    cwd.plan_enter_after_user(config, host, program, again)
+    credentials.plan_umask(config, host, program)
+    credentials.plan_no_new_privileges(config, host, program)
+    return executable.plan_find(config, host, program)
+
+
+def _plan_wait(choices: Choices, program: Program) -> None:
+    """Ready; then wait for `start` on its socket, or for the last word of the same runtime."""
+    say(program, READY, "tell the runtime that init is ready")
+    hear(program, "wait until the runtime has saved the state")
+    if not choices.socket:
+        return
+    listener = program.inherit("listener")
+    connection = program.register()
+    program.call("close", TALK, step="end the conversation with create")
+    program.call("accept4", listener, 0, 0, SOCK_CLOEXEC, step="wait for start", into=connection)
+    program.set(TALK, connection)
+    program.call("close", listener, step="close the start socket")
+    hear(program, "wait for the word of start")
+    program.release(connection)
+
+
+def _plan_hooks(config: Config, kind: str, state: str, program: Program) -> None:
+    listed = (config.get("hooks") or {}).get(kind)
+    if listed:
+        hooks.plan_hooks(
+            program,
+            kind,
+            listed,
+            state_fd=program.inherit(state),
+            output_fd=program.inherit("hook-output"),
+            # Historic, as runc: a startContainer hook without an environment has the container's.
+            inherited=(config["process"].get("env") or ()) if kind == "startContainer" else (),
+        )
+
+
+def _plan_exec(
+    config: Config, choices: Choices, program: Program, bpf: bytes | None, found: Register, envp: int
+) -> None:
+    """The last steps: no descriptor of the runtime survives execve; the filter last, it need allow no more."""
+    first = 3 + choices.extra_descriptors
+    program.call("close_range", first, 0xFFFF_FFFF, CLOSE_RANGE_CLOEXEC, step="close the runtime's descriptors on exec")
+    if config["process"].get("noNewPrivileges") and bpf:
+        seccomp.plan(config, program, bpf)
+    executable.plan_exec(config, program, found, envp)

@@ -1,0 +1,103 @@
+"""The runtime's side of the conversation with init; the drawing is in `pyrunc.plan.talk`."""
+
+from __future__ import annotations
+
+import os
+from _socket import CMSG_SPACE
+from struct import calcsize, unpack_from
+
+from pyrunc.errors import KernelError, PyruncError
+from pyrunc.plan.talk import GO, SAY_CONSOLE, SAY_FAILED, SAY_PID, SAY_REACHED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket as Socket
+    from collections.abc import Sequence
+    from typing import Final
+
+_MESSAGE: Final = "<IIq"
+_SIZE: Final = calcsize(_MESSAGE)
+#: In SAY_FAILED: not a step of the program, init itself could not be executed (native/border.c).
+NO_STEP: Final = 0xFFFF_FFFF
+
+_NAMES = {SAY_FAILED: "failed", SAY_PID: "pid", SAY_REACHED: "reached", SAY_CONSOLE: "console"}
+
+
+class InitEnded(PyruncError):
+    """Init is gone without a word; the caller finds out why (a signal, the OOM killer)."""
+
+    code = "init-ended"
+
+
+class StepFailed(KernelError):
+    """A step of the program failed in init. `path` is the JSON path the step comes from, `index` its number."""
+
+    def __init__(self, step: str, number: int, detail: str, path: str, index: int) -> None:
+        super().__init__(step, number, detail=detail)
+        self.detail = detail
+        self.path = path
+        self.index = index
+
+
+class Message:
+    """One message of init: what kind, a value, and a descriptor (-1: none)."""
+
+    __slots__ = ("descriptor", "said", "value")
+
+    def __init__(self, said: int, value: int, descriptor: int) -> None:
+        self.said = said
+        self.value = value
+        self.descriptor = descriptor
+
+
+class Conversation:
+    """Typed messages over the socket `talk`; `texts[i - first]` words the program's step i."""
+
+    __slots__ = ("first", "talk", "texts")
+
+    def __init__(self, talk: Socket, texts: Sequence[Sequence[str]], first: int = 0) -> None:
+        self.talk = talk
+        self.texts = texts
+        self.first = first
+
+    def hear(self) -> Message | None:
+        """The next message, or None at the end of file. Raises StepFailed."""
+        data, ancillary, _, _ = self.talk.recvmsg(_SIZE + 256, CMSG_SPACE(4))
+        if not data:
+            return None
+        said, step, value = unpack_from(_MESSAGE, data)
+        descriptor = -1
+        for _, _, payload in ancillary:
+            descriptor = unpack_from("<i", payload)[0]
+            os.set_inheritable(descriptor, False)
+        if said == SAY_FAILED:
+            detail = data[_SIZE:].decode("utf-8", "replace").strip("\n\0")
+            if step == NO_STEP:
+                raise StepFailed("start pyrunc-init", value, detail, "", step)
+            text, path = self.texts[step - self.first]
+            raise StepFailed(text, value, detail, path, step)
+        return Message(said, value, descriptor)
+
+    def expect(self, said: int, value: int | None = None) -> Message:
+        """The next message, which must be of this kind and value. Raises StepFailed, InitEnded."""
+        message = self.hear()
+        if message is None:
+            raise InitEnded("container init exited unexpectedly")
+        if message.said != said or (value is not None and message.value != value):
+            raise PyruncError(
+                f"pyrunc-init said {_NAMES.get(message.said, message.said)} {message.value} "
+                f"where {_NAMES[said]} {value} was due"
+            )
+        return message
+
+    def go(self, payload: bytes = GO) -> None:
+        """Let init go on. Raises InitEnded."""
+        try:
+            self.talk.send(payload)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            self.hear()  # raises StepFailed if init said why
+            raise InitEnded("container init exited unexpectedly") from error
+
+    def close(self) -> None:
+        """End the conversation; init ends if it waits for more."""
+        self.talk.close()

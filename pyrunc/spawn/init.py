@@ -1,0 +1,119 @@
+"""Starting pyrunc-init: one clone3 and one execveat of a sealed copy, with exactly the descriptors it needs."""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
+from _socket import socket as Socket
+from fcntl import fcntl
+
+from pyrunc.errors import KernelError, PyruncError
+from pyrunc.kernel._border import ffi, lib
+from pyrunc.kernel.constants import (
+    F_ADD_SEALS,
+    F_SEAL_GROW,
+    F_SEAL_SEAL,
+    F_SEAL_SHRINK,
+    F_SEAL_WRITE,
+    MFD_ALLOW_SEALING,
+    MFD_CLOEXEC,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pyrunc.plan.program import Program
+
+#: The static interpreter, beside this package.
+INIT_PATH = os.path.join(os.path.dirname(os.path.dirname(__file__)), "native", "pyrunc-init")
+
+_SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
+
+
+class Init:
+    """The process that was started: `pid`, a `pidfd` for it, and the runtime's end of the conversation."""
+
+    __slots__ = ("pid", "pidfd", "talk")
+
+    def __init__(self, pid: int, pidfd: int, talk: Socket) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.talk = talk
+
+
+def sealed_copy() -> int:
+    """A memfd with pyrunc-init that nobody can change any more.
+
+    /proc/PID/exe of init, which the container's processes may open, is this copy and never the file on the
+    host (CVE-2019-5736).
+    """
+    try:
+        source = os.open(INIT_PATH, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError.of(f"open {INIT_PATH}", error, remedy="build pyrunc with `make` or install it") from error
+    try:
+        image = os.read(source, 1 << 20)
+    finally:
+        os.close(source)
+    copy = os.memfd_create("pyrunc-init", MFD_CLOEXEC | MFD_ALLOW_SEALING)
+    os.write(copy, image)
+    fcntl(copy, F_ADD_SEALS, _SEALS)
+    return copy
+
+
+def _write_program(program: Program) -> int:
+    memory = os.memfd_create("pyrunc-program", MFD_CLOEXEC)
+    rest = memoryview(program.encode())
+    while rest:
+        rest = rest[os.write(memory, rest) :]
+    return memory
+
+
+def spawn(program: Program, flags: int, supplies: Mapping[str, int], cgroup: int = -1) -> Init:
+    """Start init with `program` in the new namespaces `flags`, in the cgroup v2 directory `cgroup`.
+
+    `supplies` maps the names that the program inherits to descriptors of this process; stdio and the
+    preserved descriptors below the program's first slot are passed as they are. Raises KernelError.
+    """
+    ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+    program_slot = program.inherit("program")
+    image, memory = sealed_copy(), _write_program(program)
+    given = {**supplies, "talk": theirs.fileno(), "program": memory}
+    sources = list(range(program.first_slot))
+    for name in program.slots:
+        if name not in given:
+            raise PyruncError(f"no descriptor was supplied for the program's slot {name}")
+        sources.append(given[name])
+    words = [ffi.new("char[]", b"pyrunc-init"), ffi.new("char[]", b"%d" % program_slot), ffi.NULL]
+    request = ffi.new(
+        "struct border_spawn *",
+        {
+            "flags": flags,
+            "cgroup": cgroup,
+            "executable": image,
+            "talk": program.slots["talk"],
+            "sources": (source_array := ffi.new("int[]", sources)),
+            "count": len(sources),
+            "argv": (argv := ffi.new("char *[]", words)),
+        },
+    )
+    pid = lib.border_spawn(request)
+    del source_array, argv
+    theirs.close()
+    os.close(image)
+    os.close(memory)
+    if pid < 0:
+        ours.close()
+        raise KernelError("create the container's namespaces", -pid, call="clone3", remedy=_remedy(-pid))
+    return Init(pid, request.pidfd, ours)
+
+
+def _remedy(number: int) -> str:
+    if number == 28:  # ENOSPC
+        return "a limit in /proc/sys/user/max_*_namespaces is reached"
+    if number == 1:  # EPERM
+        return "creating namespaces is not allowed to this user; rootless containers need a user namespace"
+    if number == 22:  # EINVAL
+        return "this kernel lacks one of the namespaces in linux.namespaces"
+    return ""
