@@ -1,0 +1,71 @@
+"""features: what this pyrunc supports (runtime-spec features.md), taken from the tables that carry it out.
+
+Fixed by the build, never probed: what a host lacks is found when a container needs it. A property that this
+version refuses is not announced.
+"""
+
+from __future__ import annotations
+
+from pyrunc import SPEC_VERSION, __version__
+from pyrunc.cli.help import build_facts
+from pyrunc.config.writer import dumps
+from pyrunc.linux.capabilities import NAMES
+from pyrunc.linux.mounts.options import OPTIONS, UNSUPPORTED
+from pyrunc.linux.namespaces import KINDS as NAMESPACES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+HOOKS: Final = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+#: The oldest version of the specification whose configurations run.
+OLDEST: Final = "1.0.0"
+
+
+def document() -> dict[str, Any]:
+    """The features document."""
+    commit, libseccomp = build_facts()
+    annotations = {
+        "org.opencontainers.runc.checkpoint.enabled": "false",  # engines ask under this name
+        "pyrunc.commit": commit,
+        "pyrunc.version": __version__,
+    }
+    if libseccomp:
+        annotations["io.github.seccomp.libseccomp.version"] = libseccomp
+    return {
+        "ociVersionMin": OLDEST,
+        "ociVersionMax": SPEC_VERSION,
+        "hooks": list(HOOKS),
+        "mountOptions": sorted(word for word, meaning in OPTIONS.items() if meaning[0] != UNSUPPORTED),
+        "linux": {
+            "namespaces": sorted(NAMESPACES),
+            "capabilities": list(NAMES),
+            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": False},
+            "seccomp": _seccomp(),
+            "apparmor": {"enabled": False},
+            "selinux": {"enabled": False},
+            "intelRdt": {"enabled": False},
+            "mountExtensions": {"idmap": {"enabled": False}},
+            "netDevices": {"enabled": False},
+        },
+        "annotations": annotations,
+        "potentiallyUnsafeConfigAnnotations": [],
+    }
+
+
+def _seccomp() -> dict[str, Any]:
+    from pyrunc.linux.seccomp import tables
+
+    return {
+        "enabled": True,
+        "actions": sorted(tables.ACTIONS),
+        "operators": sorted(tables.OPERATORS),
+        "archs": sorted(tables.ARCHITECTURES),
+        "knownFlags": sorted(tables.FLAGS),
+        "supportedFlags": sorted(tables.FLAGS),
+    }
+
+
+def text() -> str:
+    """The document as indented JSON."""
+    return dumps(document(), 4) + "\n"

@@ -1,0 +1,130 @@
+"""delete: undo what create made, in reverse, and run the poststop hooks (runtime-spec runtime.md "Delete").
+
+The order, each step repeatable, the record last, so that a `delete` killed anywhere can be done again:
+ 1. the processes (SIGKILL, waited for), 2. the cgroup, 3. the poststop hooks, 4. the state directory.
+The hooks come before the directory goes: killed between the two, the next `delete` runs them again. They
+clean up, and a clean-up done twice is harmless where one not done at all is not.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc.errors import KernelError, NotFound, PyruncError
+from pyrunc.lifecycle.kill import kill_cgroup
+from pyrunc.lifecycle.liveness import PATIENCE, open_process, wait_end
+from pyrunc.lifecycle.status import CREATED, STOPPED, check_allowed, current, load, state_document
+from pyrunc.linux.signals import SIGKILL, send
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.log import Log
+    from pyrunc.store.record import Record
+    from pyrunc.store.store import Directory, Store
+
+
+def delete(store: Store, container_id: str, force: bool, log: Log) -> None:
+    """Delete container `container_id`.
+
+    It must be stopped, or created and then is killed first. With `force` it is killed in any status, an
+    unknown id is no error, and what an interrupted `create` left is removed.
+    """
+    try:
+        with store.open(container_id) as directory:
+            if force:
+                _delete_by_force(directory, log)
+                return
+            with directory.lock():
+                record = load(directory)
+                status = current(directory, record)
+                check_allowed("delete", container_id, status)
+                if status == CREATED:
+                    end(record)
+                destroy(directory, record, log)
+    except NotFound:
+        if not force:
+            raise
+
+
+def _delete_by_force(directory: Directory, log: Log) -> None:
+    # Killed before the lock is asked for: a create or start that hangs (in a hook, say) holds it, and gives
+    # it up when its init is gone.
+    record = _load_if_sound(directory, log)
+    if record:
+        end(record)
+    with directory.lock(PATIENCE):
+        record = _load_if_sound(directory, log)
+        if record:
+            if current(directory, record) != STOPPED:
+                end(record)
+            destroy(directory, record, log)
+        elif directory.is_own():
+            directory.remove()
+        else:
+            raise PyruncError(
+                f"{directory.path} is not the state of a container: it holds other files",
+                remedy="check --root, or remove the directory by hand",
+                code="foreign-directory",
+            )
+
+
+def _load_if_sound(directory: Directory, log: Log) -> Record | None:
+    try:
+        return directory.load()
+    except PyruncError as error:
+        if error.code != "damaged-state":
+            raise
+        log.warning(str(error))
+        return None
+
+
+def end(record: Record) -> None:
+    """SIGKILL the container's processes and wait until the first one has ended."""
+    pidfd = open_process(record.pid, record.start_time)
+    if pidfd < 0:
+        return
+    try:
+        try:
+            send(pidfd, SIGKILL)
+        except ProcessLookupError:
+            return
+        except OSError as error:
+            raise KernelError.of(f"kill container {record.id}", error) from None
+        # A frozen process dies when it is thawed, and no PID namespace of its own ends the others with the
+        # first.
+        if record.cgroup:
+            from pyrunc.linux.cgroups.manager import restore
+
+            if not record.pid_namespace_private or restore(record.cgroup).frozen():
+                kill_cgroup(record)
+        if not wait_end(pidfd):
+            raise PyruncError(
+                "container init still running",
+                remedy=f"process {record.pid} did not end in {PATIENCE:.0f} s, it waits for the kernel",
+                code="still-running",
+            )
+    finally:
+        os.close(pidfd)
+
+
+def destroy(directory: Directory, record: Record, log: Log) -> None:
+    """Steps 1 (what the end of the first process left) to 4 for a container whose first process has ended."""
+    if record.cgroup is not None:
+        from pyrunc.linux.cgroups.manager import restore
+
+        # With a PID namespace of its own nothing of the container is left; who else is in its cgroup is not
+        # ours.
+        if not record.pid_namespace_private:
+            kill_cgroup(record)
+        restore(record.cgroup).remove()
+    if record.hooks.get("poststop"):
+        _run_poststop(record, log)
+    directory.remove()
+
+
+def _run_poststop(record: Record, log: Log) -> None:
+    from pyrunc.linux.hooks import run_poststop
+
+    # runtime.md "Lifecycle", step 13: a failure is a warning, the remaining hooks still run.
+    for warning in run_poststop(record.hooks["poststop"], state_document(record, STOPPED).encode()):
+        log.warning(warning)

@@ -1,0 +1,69 @@
+"""kill: send a signal to the first process of a container (runtime-spec runtime.md "Kill").
+
+Takes no lock: it changes nothing on disk, the process is held by a pidfd and cannot be mistaken, and a
+`start` that hangs in a hook must not stand in the way of ending it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc.errors import KernelError
+from pyrunc.lifecycle.liveness import open_process
+from pyrunc.lifecycle.status import CREATING, PAUSED, STOPPED, check_allowed, current, load
+from pyrunc.linux.signals import SIGKILL, number_of, send
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.store.record import Record
+    from pyrunc.store.store import Store
+
+
+def kill(store: Store, container_id: str, signal: str, *, stopped_is_fine: bool = False) -> None:
+    """Send `signal` (a name or a number as text) to container `container_id`.
+
+    `stopped_is_fine`: a container that is not running is no error (`--all`, obsolete). SIGKILL to a container
+    without a PID namespace of its own ends every process in its cgroup, even after its first process ended:
+    no namespace does that for it.
+    """
+    number = number_of(signal)
+    with store.open(container_id) as directory:
+        record = load(directory)
+        status = current(directory, record)
+        whole = number == SIGKILL and (status == PAUSED or not record.pid_namespace_private)
+        if whole and status != CREATING and kill_cgroup(record):
+            return
+        if status == STOPPED and stopped_is_fine:
+            return
+        check_allowed("kill", container_id, status)
+        if not signal_init(record, number) and not stopped_is_fine:
+            check_allowed("kill", container_id, STOPPED)
+
+
+def signal_init(record: Record, number: int) -> bool:
+    """Send signal `number` to the container's first process; False if that has ended."""
+    pidfd = open_process(record.pid, record.start_time)
+    if pidfd < 0:
+        return False
+    try:
+        send(pidfd, number)
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        raise KernelError.of(f"send signal {number} to container {record.id}", error) from None
+    finally:
+        os.close(pidfd)
+    return True
+
+
+def kill_cgroup(record: Record) -> bool:
+    """SIGKILL every process in the container's cgroup, also frozen ones; False if there is none."""
+    if record.cgroup is None:
+        return False
+    from pyrunc.linux.cgroups.manager import restore
+
+    manager = restore(record.cgroup)
+    if not manager.pids():
+        return False
+    manager.kill()
+    return True

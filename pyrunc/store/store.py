@@ -1,0 +1,336 @@
+"""The store: one directory per container below the root, locked by those who change it, read by anyone at any
+time.
+
+The exclusive lock is flock(2) on the container's directory itself. It belongs to the open file, so the kernel
+lets it go however its holder ends, and there is no lock file to leave behind. The lock decides who owns an
+id, not mkdir: a directory without state.json that nobody holds is what a killed `create` left, and the next
+`create` takes it over.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+
+from pyrunc.errors import KernelError, NotFound, PyruncError, Rejected
+from pyrunc.store.record import Record, damaged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Final
+
+#: The record of a container, in its directory.
+STATE: Final = "state.json"
+_NEW_STATE: Final = ".state.json.new"
+#: The socket on which a created container's init waits for `start`, in the container's directory.
+START_SOCKET: Final = "start.sock"
+# What a directory without a record may hold and still be pyrunc's own: a mistaken --root must not make
+# `create` or `delete --force` empty somebody's directory. `create` saves its first record before it makes
+# more.
+_OWN: Final = frozenset((STATE, _NEW_STATE, START_SOCKET))
+
+ID_LIMIT: Final = 1024
+_ID_CHARACTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-")
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def check_id(container_id: str) -> None:
+    """Refuse an id that is not one (runc's rules: letters, digits, `_+.-`, neither `.` nor `..`)."""
+    if not container_id:
+        raise PyruncError("container id cannot be empty", code="invalid-id")
+    if container_id in (".", "..") or not _ID_CHARACTERS.issuperset(container_id):
+        raise PyruncError(
+            "invalid container ID format",
+            remedy="use letters, digits and the characters _ + . -",
+            code="invalid-id",
+        )
+    if len(container_id) > ID_LIMIT:
+        raise PyruncError(
+            f"invalid container ID format: {len(container_id)} characters, at most {ID_LIMIT} are allowed",
+            code="invalid-id",
+        )
+
+
+def _too_long(container_id: str) -> PyruncError:
+    return PyruncError(
+        f"invalid container ID format: {len(container_id)} characters are too long for a file name",
+        remedy="use at most 255",
+        code="invalid-id",
+    )
+
+
+def _missing() -> NotFound:
+    return NotFound("container does not exist")
+
+
+class Lock:
+    """A lock that is held; as a context it is let go at the end."""
+
+    __slots__ = ("_directory",)
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._directory.unlock()
+
+
+class Directory:
+    """The open directory of one container. As a context it is closed, and so unlocked, at the end.
+
+    `path`: absolute; `fd`: the directory, close-on-exec; `id`: the container's.
+    """
+
+    __slots__ = ("fd", "id", "path")
+
+    #: Name of the socket in the directory on which init waits for `start`; as long as it exists, it waits.
+    socket = START_SOCKET
+
+    def __init__(self, container_id: str, path: str, fd: int) -> None:
+        self.id = container_id
+        self.path = path
+        self.fd = fd
+
+    def __enter__(self) -> Directory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the directory and let its lock go."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def lock(self, patience: float | None = None) -> Lock:
+        """Wait for the exclusive lock, at most `patience` seconds (None: as long as it takes).
+
+        Raises NotFound if the container was deleted meanwhile, PyruncError after `patience`.
+        """
+        if patience is None:
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+        else:
+            deadline = time.monotonic() + patience
+            while not self._try_lock():
+                if time.monotonic() > deadline:
+                    raise PyruncError(
+                        f"container {self.id} is being changed by another pyrunc process",
+                        remedy="wait for it, or end it",
+                        code="locked",
+                    )
+                time.sleep(0.01)
+        if not self._in_place():
+            self.unlock()
+            raise _missing()
+        return Lock(self)
+
+    def unlock(self) -> None:
+        """Let the lock go."""
+        if self.fd >= 0:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+    def load(self) -> Record | None:
+        """The record, or None where `create` was killed before it saved one (or is just about to)."""
+        from pyrunc.config.load import read
+
+        try:
+            raw = read(STATE, self.fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise KernelError.of(f"read {self.path}/{STATE}", error) from None
+        source = f"{self.path}/{STATE}"
+        try:
+            record = Record.decode(raw, source)
+        except Rejected as error:
+            raise damaged(source, str(error.problems[0])) from None
+        if record.id != self.id:
+            raise damaged(source, f"it is the record of container {record.id!r}")
+        return record
+
+    def save(self, record: Record) -> None:
+        """Put `record` in place at once: a reader sees the old one or the new one. Needs the lock."""
+        # No fsync: after a crash of the machine the processes are gone too, and the root is a tmpfs by
+        # default.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            file = os.open(_NEW_STATE, flags, 0o600, dir_fd=self.fd)
+            try:
+                rest = memoryview(record.encode())
+                while rest:
+                    rest = rest[os.write(file, rest) :]
+            finally:
+                os.close(file)
+            os.rename(_NEW_STATE, STATE, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as error:
+            try:
+                os.unlink(_NEW_STATE, dir_fd=self.fd)
+            except OSError:
+                pass  # the first error tells why
+            raise KernelError.of(f"save {self.path}/{STATE}", error) from None
+
+    def has(self, name: str) -> bool:
+        """Whether the directory has an entry `name`."""
+        try:
+            os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def is_own(self) -> bool:
+        """Whether a directory without a record holds nothing but what an interrupted `create` leaves."""
+        return _OWN.issuperset(os.listdir(self.fd))
+
+    def remove(self) -> None:
+        """Remove the directory with all in it, the record last. Needs the lock.
+
+        Killed half-way, the container is still known and can be deleted again.
+        """
+        try:
+            _empty(self.fd, keep=STATE)
+            try:
+                os.unlink(STATE, dir_fd=self.fd)
+            except FileNotFoundError:
+                pass
+            os.rmdir(self.path)
+        except OSError as error:
+            raise KernelError.of(f"remove {self.path}", error) from None
+
+    def _try_lock(self) -> bool:
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _in_place(self) -> bool:
+        # While we waited for the lock its holder may have removed the directory, and a new container of
+        # this id may have come: the lock of a directory that nobody can find protects nothing.
+        mine = os.fstat(self.fd)
+        try:
+            there = os.stat(self.path, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _empty(directory: int, keep: str = "") -> None:
+    for name in os.listdir(directory):
+        if name == keep:
+            continue
+        try:
+            os.unlink(name, dir_fd=directory)
+        except IsADirectoryError:
+            below = os.open(name, _DIRECTORY, dir_fd=directory)
+            try:
+                _empty(below)
+            finally:
+                os.close(below)
+            os.rmdir(name, dir_fd=directory)
+
+
+class Store:
+    """The containers below `root`. `sticky`: the root lies in a user's runtime directory (`store.root`)."""
+
+    __slots__ = ("root", "sticky")
+
+    def __init__(self, root: str, sticky: bool = False) -> None:
+        self.root = root
+        self.sticky = sticky
+
+    def create(self, container_id: str) -> Directory:
+        """Claim `container_id`: its directory, locked. Of several callers at once exactly one succeeds.
+
+        Raises PyruncError for an id that is not valid or in use, KernelError where nothing can be made.
+        """
+        check_id(container_id)
+        path = f"{self.root}/{container_id}"
+        self._make_root()
+        while True:
+            self._make(container_id, path)
+            try:
+                directory = self.open(container_id)
+            except NotFound:
+                continue  # just removed by another process: it is free again
+            try:
+                # Not waiting: whoever holds the lock is creating, starting or deleting this very id.
+                if not directory._try_lock():
+                    raise _in_use()
+                if not directory._in_place():
+                    directory.close()
+                    continue
+                if directory.has(STATE) or not directory.is_own():
+                    raise _in_use()
+                _empty(directory.fd)
+                # mkdir's mode was cut by the umask. The container's root must get at start.sock, not list.
+                os.fchmod(directory.fd, 0o711)
+                return directory
+            except OSError as error:
+                directory.close()
+                raise KernelError.of(f"prepare {path}", error) from None
+            except PyruncError:
+                directory.close()
+                raise
+
+    def open(self, container_id: str) -> Directory:
+        """The directory of a container, not locked. Raises NotFound if there is none."""
+        check_id(container_id)
+        path = f"{self.root}/{container_id}"
+        try:
+            return Directory(container_id, path, os.open(path, _DIRECTORY))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise _missing() from None
+            if error.errno == errno.ENAMETOOLONG:
+                raise _too_long(container_id) from None
+            raise KernelError.of(f"open {path}", error, remedy=_remedy(error)) from None
+
+    def ids(self) -> list[str]:
+        """The ids below the root, sorted; what begins with a dot belongs to pyrunc itself."""
+        try:
+            names = os.listdir(self.root)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise KernelError.of(f"read directory {self.root}", error, remedy=_remedy(error)) from None
+        return sorted(name for name in names if not name.startswith("."))
+
+    def _make_root(self) -> None:
+        try:
+            os.makedirs(self.root, 0o700, exist_ok=True)
+            if self.sticky:
+                os.chmod(self.root, 0o1700)
+        except OSError as error:
+            raise KernelError.of(f"make state directory {self.root}", error, remedy=_remedy(error)) from None
+
+    def _make(self, container_id: str, path: str) -> None:
+        try:
+            os.mkdir(path, 0o711)
+        except FileExistsError:
+            pass  # the lock decides
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise _too_long(container_id) from None
+            raise KernelError.of(f"make state directory {path}", error, remedy=_remedy(error)) from None
+
+
+def _in_use() -> PyruncError:
+    return PyruncError("container with given ID already exists", code="exists")
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "run as root, set XDG_RUNTIME_DIR, or name a directory of yours with --root"
+    return ""
