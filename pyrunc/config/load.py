@@ -165,7 +165,10 @@ def _refuse_surrogates(text: str, source: str) -> None:
             position += 2  # another escape; of `\\\\ud800` both backslashes are stepped over
             continue
         high = text[position + 3 : position + 4] in "89abAB"
-        paired = text[position + 6 : position + 9] in ("\\ud", "\\uD") and text[position + 9] in "cdefCDEF"
+        paired = (
+            text[position + 6 : position + 9] in ("\\ud", "\\uD")
+            and text[position + 9 : position + 10] in "cdefCDEF"
+        )
         if not (high and paired):
             line = text.count("\n", 0, position) + 1
             column = position - text.rfind("\n", 0, position)

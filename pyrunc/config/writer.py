@@ -11,14 +11,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Value = None | bool | int | float | str | list[Any] | tuple[Any, ...] | dict[str, Any]
-
 __all__ = ["dumps", "quote"]
 
 _INFINITY = float("inf")
 
 
-def dumps(value: Value, indent: int | None = None) -> str:
+def dumps(value: object, indent: int | None = None) -> str:
     """`value` as JSON: on one line, or with `indent` spaces per level.
 
     Everything beyond ASCII is escaped, so the text survives any locale. Raises TypeError for other types than JSON's

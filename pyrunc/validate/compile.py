@@ -249,12 +249,16 @@ class Generator:
             self._judge(schema["additionalProperties"], inner, depth + 1)
 
     def _conditional(self, schema: Schema, v: str, depth: int, kind: str) -> None:
-        for name, member in schema["if"].get("properties", {}).items():
-            if set(schema["if"]) != {"properties"} or not set(member) <= {"const", "enum"}:
-                raise UnknownKeyword(f"`if` may compare properties with const or enum only: {name}")
-            schema = {**schema, "if": {"properties": {name: {"type": "string", **member}}}}
+        compared = schema["if"].get("properties", {})
+        if set(schema["if"]) != {"properties"} or any(
+            set(rule) - {"const", "enum"} for rule in compared.values()
+        ):
+            raise UnknownKeyword(
+                f"`if` may compare properties with const or enum only: {schema['if']!r:.200}"
+            )
         condition = f"_condition_{len(self.functions)}"
-        self._function(condition, schema["if"], kind)
+        properties = {name: {"type": "string", **rule} for name, rule in compared.items()}
+        self._function(condition, {"properties": properties}, kind)
         for branch, test in (("then", condition), ("else", f"not {condition}")):
             if branch in schema:
                 self._put(depth, f"if {test}({v}):")

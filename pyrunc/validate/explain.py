@@ -81,7 +81,7 @@ def path_of(error: ValidationError) -> str:
 
 def expected(schema: dict[str, Any]) -> str:
     """What `schema` wants, as a noun phrase."""
-    if "title" in schema:
+    if "title" in schema and schema["type"] == "string":
         return str(schema["title"])
     if "enum" in schema:
         return "one of " + ", ".join(quote(value) for value in schema["enum"])

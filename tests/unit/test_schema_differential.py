@@ -57,10 +57,14 @@ UNITS = "cannot be applied, and an invalid value must be an error (spec.md)"
 STRICTER = [
     Difference("root", "required", ("root",), GONE, "config.md: required on all platforms but Hyper-V"),
     Difference(r"root\.path", "pattern", ("root", "path"), "", "config.md: a directory must exist there"),
-    Difference(r"process\.args", "required", ("process", "args"), GONE, "config.md: optional on Windows only"),
+    Difference(
+        r"process\.args", "required", ("process", "args"), GONE, "config.md: optional on Windows only"
+    ),
     Difference(r"process\.args", "minItems", ("process", "args"), [], "config.md: at least one entry"),
     Difference(r"process\.cwd", "pattern", ("process", "cwd"), "tmp", "config.md: must be an absolute path"),
-    Difference(r"process\.env\[\]", "pattern", ("process", "env", 0), "A", "config.md: as environ, NAME=value"),
+    Difference(
+        r"process\.env\[\]", "pattern", ("process", "env", 0), "A", "config.md: as environ, NAME=value"
+    ),
     Difference(r"process\.user\.uid", "maximum", ("process", "user", "uid"), NO_ID, "(uid_t)-1 is no id"),
     Difference(r"process\.user\.gid", "maximum", ("process", "user", "gid"), NO_ID, "(gid_t)-1 is no id"),
     Difference(
@@ -70,7 +74,9 @@ STRICTER = [
         NO_ID,
         "(gid_t)-1 is no id",
     ),
-    Difference(r"process\.user\.umask", "maximum", ("process", "user", "umask"), 0o1000, f"umask(2): {UNITS}"),
+    Difference(
+        r"process\.user\.umask", "maximum", ("process", "user", "umask"), 0o1000, f"umask(2): {UNITS}"
+    ),
     Difference(
         r"process\.rlimits\[\]\.type",
         "enum",
@@ -81,41 +87,87 @@ STRICTER = [
     Difference(r"process\.oomScoreAdj", "minimum", ("process", "oomScoreAdj"), -1001, f"proc(5): {UNITS}"),
     Difference(r"process\.oomScoreAdj", "maximum", ("process", "oomScoreAdj"), 1001, f"proc(5): {UNITS}"),
     Difference(
-        r"process\.ioPriority\.priority", "required", ("process", "ioPriority", "priority"), GONE, "config.md: required"
+        r"process\.ioPriority\.priority",
+        "required",
+        ("process", "ioPriority", "priority"),
+        GONE,
+        "config.md: required",
     ),
     Difference(
-        r"process\.ioPriority\.priority", "minimum", ("process", "ioPriority", "priority"), -1, "config.md: 0 to 7"
+        r"process\.ioPriority\.priority",
+        "minimum",
+        ("process", "ioPriority", "priority"),
+        -1,
+        "config.md: 0 to 7",
     ),
     Difference(
-        r"process\.ioPriority\.priority", "maximum", ("process", "ioPriority", "priority"), 8, "config.md: 0 to 7"
+        r"process\.ioPriority\.priority",
+        "maximum",
+        ("process", "ioPriority", "priority"),
+        8,
+        "config.md: 0 to 7",
     ),
     Difference(r"mounts\[\]\.destination", "pattern", ("mounts", 0, "destination"), "", "config.md: a path"),
     Difference(
-        r"hooks\.\w+\[\]\.path", "pattern", ("hooks", "poststop", 0, "path"), "true", "config.md: must be absolute"
+        r"hooks\.\w+\[\]\.path",
+        "pattern",
+        ("hooks", "poststop", 0, "path"),
+        "true",
+        "config.md: must be absolute",
     ),
     Difference(
-        r"hooks\.\w+\[\]\.env\[\]", "pattern", ("hooks", "poststop", 0, "env", 0), "=v", "config.md: as environ"
+        r"hooks\.\w+\[\]\.env\[\]",
+        "pattern",
+        ("hooks", "poststop", 0, "env", 0),
+        "=v",
+        "config.md: as environ",
     ),
     Difference(
         r"hooks\.\w+\[\]\.timeout", "maximum", ("hooks", "poststop", 0, "timeout"), 2**63, "config.md: an int"
     ),
-    Difference("annotations", "propertyNames", ("annotations", ""), "x", "config.md: a key must not be empty"),
-    Difference(r"linux\.sysctl", "propertyNames", ("linux", "sysctl", ""), "x", f"no such parameter: {UNITS}"),
     Difference(
-        r"linux\.resources\.unified", "propertyNames", ("linux", "resources", "unified", ""), "1", "a file name"
+        "annotations", "propertyNames", ("annotations", ""), "x", "config.md: a key must not be empty"
     ),
     Difference(
-        r"linux\.namespaces\[\]\.path", "pattern", ("linux", "namespaces", 7, "path"), "ns/time", "must be absolute"
+        r"linux\.sysctl", "propertyNames", ("linux", "sysctl", ""), "x", f"no such parameter: {UNITS}"
+    ),
+    Difference(
+        r"linux\.resources\.unified",
+        "propertyNames",
+        ("linux", "resources", "unified", ""),
+        "1",
+        "a file name",
+    ),
+    Difference(
+        r"linux\.namespaces\[\]\.path",
+        "pattern",
+        ("linux", "namespaces", 7, "path"),
+        "ns/time",
+        "must be absolute",
     ),
     Difference(r"linux\.devices\[\]\.path", "pattern", ("linux", "devices", 1, "path"), "vda", "a full path"),
-    Difference(r"linux\.devices\[\]\.major", "required", ("linux", "devices", 1, "major"), GONE, "unless a FIFO"),
-    Difference(r"linux\.devices\[\]\.minor", "required", ("linux", "devices", 1, "minor"), GONE, "unless a FIFO"),
-    Difference(r"linux\.devices\[\]\.uid", "maximum", ("linux", "devices", 0, "uid"), NO_ID, "-1 keeps the owner"),
-    Difference(r"linux\.devices\[\]\.gid", "maximum", ("linux", "devices", 0, "gid"), NO_ID, "-1 keeps the group"),
-    Difference(r"linux\.maskedPaths\[\]", "pattern", ("linux", "maskedPaths", 0), "proc", "must be absolute"),
-    Difference(r"linux\.readonlyPaths\[\]", "pattern", ("linux", "readonlyPaths", 0), "proc", "must be absolute"),
     Difference(
-        r"linux\.resources\.devices\[\]\.type", "enum", ("linux", "resources", "devices", 0, "type"), "u", "a, b or c"
+        r"linux\.devices\[\]\.major", "required", ("linux", "devices", 1, "major"), GONE, "unless a FIFO"
+    ),
+    Difference(
+        r"linux\.devices\[\]\.minor", "required", ("linux", "devices", 1, "minor"), GONE, "unless a FIFO"
+    ),
+    Difference(
+        r"linux\.devices\[\]\.uid", "maximum", ("linux", "devices", 0, "uid"), NO_ID, "-1 keeps the owner"
+    ),
+    Difference(
+        r"linux\.devices\[\]\.gid", "maximum", ("linux", "devices", 0, "gid"), NO_ID, "-1 keeps the group"
+    ),
+    Difference(r"linux\.maskedPaths\[\]", "pattern", ("linux", "maskedPaths", 0), "proc", "must be absolute"),
+    Difference(
+        r"linux\.readonlyPaths\[\]", "pattern", ("linux", "readonlyPaths", 0), "proc", "must be absolute"
+    ),
+    Difference(
+        r"linux\.resources\.devices\[\]\.type",
+        "enum",
+        ("linux", "resources", "devices", 0, "type"),
+        "u",
+        "a, b or c",
     ),
     Difference(
         r"linux\.resources\.devices\[\]\.access",
@@ -146,13 +198,23 @@ STRICTER = [
         f"a system call has six arguments: {UNITS}",
     ),
     Difference(
-        r"linux\.memoryPolicy\.mode", "required", ("linux", "memoryPolicy", "mode"), GONE, "config-linux.md: required"
+        r"linux\.memoryPolicy\.mode",
+        "required",
+        ("linux", "memoryPolicy", "mode"),
+        GONE,
+        "config-linux.md: required",
     ),
     Difference(
-        r"linux\.personality\.domain", "required", ("linux", "personality", "domain"), GONE, "config-linux.md: required"
+        r"linux\.personality\.domain",
+        "required",
+        ("linux", "personality", "domain"),
+        GONE,
+        "config-linux.md: required",
     ),
     # Any string on its way to the kernel; also a name of an object, such as a sysctl.
-    Difference(".*", "NUL", ("process", "args", 0), "sh\0-c", f"the kernel would see less than was written: {UNITS}"),
+    Difference(
+        ".*", "NUL", ("process", "args", 0), "sh\0-c", f"the kernel would see less than was written: {UNITS}"
+    ),
 ]
 LAXER = [
     Difference(
@@ -221,14 +283,20 @@ def places(validator: Any, config: Any) -> set[tuple[str, str, Any]]:
             names = [name for name in error.validator_value if name not in error.instance]
         elif keyword == "dependentRequired":
             names = [other for others in error.validator_value.values() for other in others]
-        if isinstance(error.instance, str) and "\0" in error.instance and keyword in ("pattern", "propertyNames"):
+        if (
+            isinstance(error.instance, str)
+            and "\0" in error.instance
+            and keyword in ("pattern", "propertyNames")
+        ):
             keyword = "NUL"
         for name in names:
             found.add((f"{path}.{name}".strip(".") if name else path, keyword, repr(error.instance)[:80]))
     return found
 
 
-def undeliberate(found: set[tuple[str, str, Any]], differences: list[Difference]) -> set[tuple[str, str, Any]]:
+def undeliberate(
+    found: set[tuple[str, str, Any]], differences: list[Difference]
+) -> set[tuple[str, str, Any]]:
     return {
         place
         for place in found
@@ -264,14 +332,18 @@ def test_a_schema_is_a_valid_schema_and_the_built_one_is_up_to_date(constant: st
 def properties_of(schema: Any) -> list[tuple[str, Any]]:
     found = []
     if isinstance(schema, dict):
-        found += list(schema.get("properties", {}).items()) if isinstance(schema.get("properties"), dict) else []
+        found += (
+            list(schema.get("properties", {}).items()) if isinstance(schema.get("properties"), dict) else []
+        )
         found += [pair for value in schema.values() for pair in properties_of(value)]
     elif isinstance(schema, list):
         found += [pair for value in schema for pair in properties_of(value)]
     return found
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "specs").glob("*.schema.json")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "specs").glob("*.schema.json")), ids=lambda path: path.name
+)
 def test_every_property_is_described(path: Path) -> None:
     for name, schema in properties_of(json.loads(path.read_text(encoding="utf-8"))):
         # `if` compares a property that is described elsewhere.
@@ -364,7 +436,9 @@ def test_each_strictness_is_real(row: Difference) -> None:
     assert found, "ours accepts it"
     assert undeliberate(found, [row]) == set()
     assert not accept(config)
-    assert places(official_validator("config-schema.json"), config) == set(), "the official schema refuses it too"
+    assert places(official_validator("config-schema.json"), config) == set(), (
+        "the official schema refuses it too"
+    )
 
 
 @needs_official
@@ -380,7 +454,25 @@ def test_each_laxness_is_real(row: Difference) -> None:
 # -- thousands of mutations ----------------------------------------------------------------------------
 
 VALUES: list[Any] = [
-    *(None, True, False, 0, -1, 1, 6, 511, 512, 4096, 65536, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1, 2**64),
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        6,
+        511,
+        512,
+        4096,
+        65536,
+        2**32 - 1,
+        2**32,
+        2**63 - 1,
+        2**63,
+        2**64 - 1,
+        2**64,
+    ),
     *(-(2**31), -(2**31) - 1, -(2**63), -(2**63) - 1, 1.0, 1.5, 1e300),
     *("", "x", "/", "/x", "a=b", "=", "\0", "/\0", "a=\0", "\n", "64kB", "2MB", "2MB\n", "٢MB", "0KB", "KB"),
     *("MB:", "MB:\n", "rwm", "p", "c", "0-3", "SCMP_ACT_ALLOW", "RLIMIT_CORE", "rprivate", "LINUX", "time"),
@@ -390,7 +482,9 @@ VALUES: list[Any] = [
 
 def nodes(value: Any, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     found = [at]
-    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    members = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
     for key, below in members:
         found += nodes(below, (*at, key))
     return found
@@ -409,7 +503,9 @@ def mutate(config: Any, dice: random.Random) -> Any:
         return changed(config, at, GONE)
     if kind == 1 and isinstance(node, str):
         ends = ("\n", "\0", " ", "=", "/", "X")
-        return changed(config, at, dice.choice([node + dice.choice(ends), dice.choice(ends) + node, node.lower()]))
+        return changed(
+            config, at, dice.choice([node + dice.choice(ends), dice.choice(ends) + node, node.lower()])
+        )
     if kind == 2 and isinstance(node, dict):
         return changed(config, (*at, dice.choice(["", "unknown", "x.y", "Ä"])), dice.choice(VALUES))
     if kind == 3 and isinstance(node, list):
@@ -421,11 +517,15 @@ def mutate(config: Any, dice: random.Random) -> Any:
 
 def some_of(config: Any, dice: random.Random) -> Any:
     """A part of `config`: small ones are judged faster, and absence is a case too."""
-    part = {name: value for name, value in config.items() if name in ("ociVersion", "root") or dice.random() < 0.4}
+    part = {
+        name: value for name, value in config.items() if name in ("ociVersion", "root") or dice.random() < 0.4
+    }
     for name in ("linux", "process"):
         if name in part:
             keep = {"cwd", "args"}
-            part[name] = {key: value for key, value in part[name].items() if key in keep or dice.random() < 0.25}
+            part[name] = {
+                key: value for key, value in part[name].items() if key in keep or dice.random() < 0.25
+            }
     return part
 
 

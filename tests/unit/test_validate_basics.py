@@ -1,0 +1,126 @@
+"""Versions, and what this version of pyrunc refuses because it does not do it yet."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyrunc.plan.host import Host
+from pyrunc.validate import basics
+from pyrunc.validate._accept import accept
+from pyrunc.validate.report import Report
+
+#: semver.org's grammar, as a regular expression of our own.
+NUMBER = r"(?:0|[1-9][0-9]*)"
+WORD = r"(?:0|[1-9][0-9]*|[0-9A-Za-z-]*[A-Za-z-][0-9A-Za-z-]*)"
+SEMANTIC = re.compile(
+    rf"({NUMBER})\.{NUMBER}\.{NUMBER}(?:-{WORD}(?:\.{WORD})*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?\Z"
+)
+PROCESS = {"cwd": "/", "args": ["sh"]}
+
+
+def found(config: dict[str, Any]) -> list[str]:
+    whole: Any = {"ociVersion": "1.0.0", "root": {"path": "r"}, "process": PROCESS, **config}
+    assert accept(whole)
+    report = Report()
+    basics.check(whole, host(), report)
+    return [problem.path for problem in report.problems]
+
+
+def host() -> Host:
+    return object.__new__(Host)  # basics asks nothing of the host
+
+
+@given(st.text("01a-+.", max_size=12) | st.from_regex(SEMANTIC))
+def test_a_semantic_version(text: str) -> None:
+    match = SEMANTIC.match(text)
+    assert basics.version_major(text) == (match[1] if match else None)
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.0.2-dev", "1.3.0+dev", "1.99.0", "1.0.0-rc5"])
+def test_every_1_x_is_carried_out(version: str) -> None:
+    assert found({"ociVersion": version}) == []
+
+
+@pytest.mark.parametrize(
+    "version", ["0.5.0-dev", "2.0.0", "10.0.0", "1.0", "", "v1.0.0", "1.0.0\n", "01.0.0", "١.0.0"]
+)
+def test_other_versions_are_refused(version: str) -> None:
+    assert found({"ociVersion": version}) == ["ociVersion"]
+
+
+def test_a_config_without_process() -> None:
+    config: Any = {"ociVersion": "1.0.0", "root": {"path": "r"}}
+    report = Report()
+    basics.check(config, host(), report)
+    assert [str(problem)[:19] for problem in report.problems] == ["process: is missing"]
+
+
+@pytest.mark.parametrize(
+    ("config", "paths"),
+    [
+        ({"process": {**PROCESS, "scheduler": {"policy": "SCHED_OTHER"}}}, ["process.scheduler"]),
+        (
+            {"process": {**PROCESS, "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 0}}},
+            ["process.ioPriority"],
+        ),
+        ({"process": {**PROCESS, "execCPUAffinity": {"initial": "0"}}}, ["process.execCPUAffinity"]),
+        ({"process": {**PROCESS, "apparmorProfile": "x"}}, ["process.apparmorProfile"]),
+        ({"process": {**PROCESS, "selinuxLabel": "x"}}, ["process.selinuxLabel"]),
+        ({"process": {**PROCESS, "apparmorProfile": "", "selinuxLabel": "", "execCPUAffinity": {}}}, []),
+        ({"linux": {"mountLabel": "x"}}, ["linux.mountLabel"]),
+        ({"linux": {"netDevices": {"eth0": {}}}}, ["linux.netDevices"]),
+        ({"linux": {"memoryPolicy": {"mode": "MPOL_DEFAULT"}}}, ["linux.memoryPolicy"]),
+        ({"linux": {"intelRdt": {}}}, ["linux.intelRdt"]),
+        ({"linux": {"timeOffsets": {"monotonic": {"secs": 1}}}}, ["linux.timeOffsets.monotonic"]),
+        ({"linux": {"timeOffsets": {"boottime": {"nanosecs": 1}}}}, ["linux.timeOffsets.boottime"]),
+        ({"linux": {"timeOffsets": {"boottime": {"secs": 0}, "unknown": 1}}}, []),
+        ({"linux": {"mountLabel": "", "netDevices": {}, "timeOffsets": {}}}, []),
+        (
+            {
+                "linux": {
+                    "seccomp": {
+                        "defaultAction": "SCMP_ACT_NOTIFY",
+                        "listenerPath": "/s",
+                        "listenerMetadata": "m",
+                    }
+                }
+            },
+            [
+                "linux.seccomp.listenerPath",
+                "linux.seccomp.listenerMetadata",
+                "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY",
+            ],
+        ),
+        (
+            {
+                "linux": {
+                    "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "", "listenerMetadata": ""}
+                }
+            },
+            [],
+        ),
+        (
+            {
+                "linux": {
+                    "seccomp": {
+                        "defaultAction": "SCMP_ACT_ALLOW",
+                        "syscalls": [
+                            {"names": ["a"], "action": "SCMP_ACT_LOG"},
+                            {"names": ["b"], "action": "SCMP_ACT_NOTIFY"},
+                        ],
+                    }
+                }
+            },
+            ["linux.seccomp.syscalls[1].action: SCMP_ACT_NOTIFY"],
+        ),
+        ({"linux": {}, "vm": {}, "unknown": 1}, []),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_what_is_not_done_yet_is_refused(config: dict[str, Any], paths: list[str]) -> None:
+    assert found(config) == paths
