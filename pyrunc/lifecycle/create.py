@@ -249,7 +249,7 @@ def _poststop(request: Request, container: Container) -> None:
     record = container.record
     if container.hooks_reached:
         state = state_document(record, STOPPED).encode()
-        for warning in hooks.run_hooks("poststop", record.hooks.get("poststop") or (), state):
+        for warning in hooks.run_poststop(record.hooks.get("poststop") or (), state):
             request.log.warning(warning)
 
 

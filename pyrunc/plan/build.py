@@ -89,10 +89,13 @@ def compile_program(
     program.call("prctl", PR_SET_NAME, "pyrunc-init", 0, 0, 0, step="set the name of the process")
     namespaces.plan_join(config, host, program)
     hear(program, "wait for the cgroup and the id maps")
+    # What the host keeps from others is opened while init still has the runtime's own uid.
+    sources = mounts.plan_sources(config, host, program)
+    root = rootfs.plan_enter(config, host, program)
     idmap.plan_root(config, program)
     _plan_before_root(config, host, choices, program)
     proc = procfs.plan_open(program) if config.get("linux", {}).get("sysctl") else None
-    root = _plan_root(config, host, choices, program, layout, manager)
+    _plan_tree(config, host, program, root, sources, layout, manager)
     say(program, HOOKS, "tell the runtime that it may run its hooks")
     hear(program, "wait for the hooks of the runtime")
     _plan_hooks(config, "createContainer", "hook-state", program)
@@ -118,16 +121,20 @@ def _plan_before_root(config: Config, host: Host, choices: Choices, program: Pro
     personality.plan(config, host, program)
 
 
-def _plan_root(
-    config: Config, host: Host, choices: Choices, program: Program, layout: Layout, manager: Manager
-) -> Register:
-    """The root, its mounts, its devices, its console; all before pivot_root, while sources can be reached."""
-    root = rootfs.plan_enter(config, host, program)
-    mounts.plan(config, host, program, root, choices.bundle, layout, manager)
+def _plan_tree(
+    config: Config,
+    host: Host,
+    program: Program,
+    root: Register,
+    sources: dict[int, int],
+    layout: Layout,
+    manager: Manager,
+) -> None:
+    """Mounts, devices, console; all before pivot_root, while sources can be reached."""
+    late = mounts.plan(config, host, program, root, sources)
     devices.plan(config, host, program, root)
-    mounts.plan_late(config, host, program, root)
+    mounts.plan_late(program, late)
     terminal.plan_console(config, host, program, root)
-    return root
 
 
 def _plan_inside(
