@@ -6,12 +6,14 @@ import os
 
 from pyrunc.config.load import load
 from pyrunc.errors import KernelError, PyruncError
-from pyrunc.linux import cgroups, seccomp
+from pyrunc.linux.cgroups.layout import layout
+from pyrunc.linux.cgroups.manager import choose
 from pyrunc.linux.mounts.facts import gather
 from pyrunc.linux.namespaces import open_joined
+from pyrunc.linux.seccomp.cache import filter_of
 from pyrunc.plan.build import Choices, compile_program
 from pyrunc.plan.host import probe
-from pyrunc.validate.check import check
+from pyrunc.validate.check import check_rules, check_shape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
     """
     loaded = load(request.bundle, request.config_name)
     config = loaded.config
+    report = check_shape(config)  # before anything looks into it: its types do not hold yet
     kinds, joins = open_joined(config)
     try:
         host = probe()
@@ -72,7 +75,7 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
         if request.rootless is not None:
             host.rootless = request.rootless
         gather(host, config, loaded.bundle, request.no_pivot)
-        report = check(config, host)
+        check_rules(config, host, report)
         for warning in report.warnings:
             request.log.warning(str(warning))
         _check_terminal(request, config, foreground)
@@ -85,10 +88,9 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
             listen_fds=_listen_fds(),
             socket=socket,
         )
-        layout = cgroups.layout()
-        manager = cgroups.choose(config, request.container_id, layout, host.rootless)
-        bpf = seccomp.filter_of(config, request.store.root)
-        program = compile_program(config, host, choices, bpf, layout, manager)
+        manager = choose(config, request.container_id, layout(), host.rootless)
+        bpf = filter_of(config, request.store.root)
+        program = compile_program(config, host, choices, bpf, manager)
     except BaseException:
         for descriptor in joins.values():
             os.close(descriptor)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyrunc.plan.host import Host
 
 #: The rooms of `pyrunc.linux` that judge a configuration, in the order in which their problems are reported.
+#: (`hooks` has none: the schema says all there is to say about them.)
 ROOMS = (
     "namespaces",
     "idmap",
@@ -30,9 +31,9 @@ ROOMS = (
     "credentials",
     "capabilities",
     "limits",
+    "personality",
     "sysctl",
     "hostname",
-    "hooks",
     "seccomp",
     "cgroups",
 )
@@ -40,20 +41,28 @@ ROOMS = (
 
 def check(config: Config, host: Host) -> Report:
     """Check everything, and return the report with its warnings; raises `Rejected` with every problem at once."""
-    report = Report()
-    check_shape(config, report)
+    report = check_shape(config)
+    check_rules(config, host, report)
+    return report
+
+
+def check_rules(config: Config, host: Host, report: Report) -> None:
+    """Ask `basics` and every room about `config`, whose shape is sound; raises `Rejected` with every problem at once."""
     basics.check(config, host, report)
     for name in ROOMS:
         room(name).check(config, host, report)
     if report.problems:
         raise Rejected(report.problems)
-    return report
 
 
-def check_shape(config: object, report: Report) -> None:
-    """Hold `config` against specs/config.schema.json; raises `Rejected` with every problem at once."""
+def check_shape(config: object) -> Report:
+    """Hold `config` against specs/config.schema.json; raises `Rejected` with every problem at once.
+
+    Nothing may look into a configuration before: only from here on do its types hold.
+    """
+    report = Report()
     if accept(config):
-        return
+        return report
     from pyrunc.validate.explain import problems
 
     found = problems(config)
@@ -63,6 +72,7 @@ def check_shape(config: object, report: Report) -> None:
     report.warn(
         "", "the compiled check refuses this configuration, the schema does not", "please report this"
     )
+    return report
 
 
 def room(name: str) -> Any:

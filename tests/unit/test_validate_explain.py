@@ -12,7 +12,7 @@ from pyrunc.validate import explain
 from pyrunc.validate._schema import STATE
 from pyrunc.validate.check import check_shape
 from pyrunc.validate.explain import problems
-from pyrunc.validate.report import PROBLEM_LIMIT, Report
+from pyrunc.validate.report import PROBLEM_LIMIT
 
 GOOD: dict[str, Any] = {"ociVersion": "1.0.0", "root": {"path": "r"}}
 
@@ -118,17 +118,15 @@ def test_a_hostile_number_of_problems_is_cut() -> None:
 
 
 def test_shape_good_and_bad() -> None:
-    check_shape(GOOD, Report())
+    assert check_shape(GOOD).warnings == []
     with pytest.raises(Rejected, match=r"^invalid config\.json: root: must be an object, is the number 1$"):
-        check_shape({**GOOD, "root": 1}, Report())
+        check_shape({**GOOD, "root": 1})
 
 
 def test_jsonschema_is_the_authority(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake in the compiled check must not refuse a good configuration."""
     monkeypatch.setattr(module, "accept", lambda config: False)
-    report = Report()
-    check_shape(GOOD, report)
-    assert len(report.warnings) == 1
+    assert len(check_shape(GOOD).warnings) == 1
 
 
 def test_every_rule_of_our_schemas_can_be_put_in_words() -> None:
