@@ -1,0 +1,166 @@
+"""Masked and read-only paths (config-linux.md "Masked Paths", "Readonly Paths").
+
+Runs inside, after the switch of the root and after everything that writes to what gets closed here. First the
+read-only paths, then the masks: a clone of /proc/sys made read-only brings no mask along, and no
+mask ends up below a clone.
+"""
+
+from __future__ import annotations
+
+from errno import EBADF, ENODEV, ENOENT, ENOTDIR
+from stat import S_IFCHR
+
+from pyrunc.kernel.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    FSCONFIG_CMD_CREATE,
+    FSCONFIG_SET_STRING,
+    FSMOUNT_CLOEXEC,
+    FSOPEN_CLOEXEC,
+    MNT_DETACH,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    O_CLOEXEC,
+    O_DIRECTORY,
+    O_PATH,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+)
+from pyrunc.linux.devices import plan_verify
+from pyrunc.linux.mounts.points import STRAIGHT, Points
+from pyrunc.linux.namespaces import has
+from pyrunc.plan.program import NE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from pyrunc.config.spec import Config
+    from pyrunc.plan.host import Host
+    from pyrunc.plan.program import Program, Register
+    from pyrunc.validate.report import Report
+
+_MASKED: Final = "linux.maskedPaths"
+_READONLY: Final = "linux.readonlyPaths"
+#: A path that does not exist is skipped: the lists of engines name what other kernels have.
+_MISSING: Final = (ENOENT, ENOTDIR)
+
+
+def check(config: Config, host: Host, report: Report) -> None:
+    """Paths are absolute, and mounts need a mount namespace."""
+    linux = config.get("linux", {})
+    for where, paths in ((_MASKED, linux.get("maskedPaths")), (_READONLY, linux.get("readonlyPaths"))):
+        if paths and not has(config, "mount"):
+            report.error(
+                where,
+                "unable to restrict sys entries without a private MNT namespace",
+                'add {"type": "mount"} to linux.namespaces',
+            )
+        for index, path in enumerate(paths or ()):
+            if "\0" in path:
+                report.error(f"{where}[{index}]", "contains a NUL byte")
+            elif not path.startswith("/"):
+                report.error(f"{where}[{index}]", f'"{path}" is not absolute')
+
+
+def plan(config: Config, host: Host, program: Program) -> None:
+    """Emit making paths read-only, then hiding paths."""
+    linux = config.get("linux", {})
+    masked = linux.get("maskedPaths") or ()
+    readonly = linux.get("readonlyPaths") or ()
+    if not masked and not readonly:
+        return
+    root = program.register()
+    flags = O_PATH | O_DIRECTORY | O_CLOEXEC
+    program.call("openat", AT_FDCWD, "/", flags, step="open / of the container", of=_MASKED, into=root)
+    points = Points(program, root)
+    for index, path in enumerate(readonly):
+        _plan_readonly(points, path, f"{_READONLY}[{index}]")
+    if masked:
+        _plan_masks(points, masked)
+    points.close(root)
+
+
+def _plan_readonly(points: Points, path: str, of: str) -> None:
+    """Emit covering `path` with a read-only clone of itself and of all that is mounted below."""
+    program = points.program
+    step = f"make {path} read-only"
+    point, tree = program.register(), program.register()
+    missing = program.label()
+    points.open(path, O_PATH, point, step=step, of=of, tolerate=_MISSING, otherwise=missing)
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH
+    program.call("open_tree", point, "", flags, step=step, of=of, into=tree)
+    points.change(tree, set_=MOUNT_ATTR_RDONLY, recursive=True, step=step, of=of)
+    points.move(tree, point, step=step, of=of)
+    points.close(tree, point)
+    program.place(missing)
+
+
+def _plan_masks(points: Points, paths: list[str]) -> None:
+    """Emit covering files with the null device and directories with one empty read-only tmpfs, cloned for each.
+
+    Before Linux 6.15 open_tree(2) clones only what is attached. So the tmpfs is put on top of `/` for the
+    while: this process's root and the descriptor of it stay below, nobody else is in this namespace yet.
+    """
+    program = points.program
+    empty = _plan_empty(program)
+    points.move(empty, points.root, step="attach the empty directory for masked paths", of=_MASKED)
+    null, sound = program.register(), program.register()
+    # Looked at once, by descriptor: another container that shares /dev must not make it something else between
+    # the look and the mount (CVE-2025-31133). What is wrong with it matters only if there is a file to hide.
+    different = program.label()
+    step = "open /dev/null for masked paths"
+    program.set(sound, 0)
+    points.open("/dev/null", O_PATH, null, step=step, of=_MASKED, resolve=STRAIGHT, tolerate=(ENOENT,), otherwise=different)
+    plan_verify(program, null, "", S_IFCHR, 1, 3, different, step, _MASKED)
+    program.set(sound, 1)
+    program.place(different)
+    for index, path in enumerate(paths):
+        _plan_mask(points, path, empty, null, sound, f"{_MASKED}[{index}]")
+    program.call("fchdir", empty, step="enter the empty directory", of=_MASKED)
+    program.call("umount2", ".", MNT_DETACH, step="detach the empty directory", of=_MASKED)
+    program.call("chdir", "/", step="go back to /", of=_MASKED)
+    points.close(empty)
+    program.call("close", null, step="close /dev/null", tolerate=(EBADF,))
+    program.release(null, sound)
+
+
+def _plan_mask(
+    points: Points, path: str, empty: Register, null: Register, sound: Register, of: str
+) -> None:
+    program = points.program
+    step = f"hide {path}"
+    point, cover = program.register(), program.register()
+    file, usable, attach, missing = program.label(), program.label(), program.label(), program.label()
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
+    points.open(path, O_PATH | O_DIRECTORY, point, step=step, of=of, tolerate=_MISSING, otherwise=file)
+    program.call("open_tree", empty, "", flags, step=step, of=of, into=cover)
+    program.jump(attach)
+    program.place(file)
+    points.open(path, O_PATH, point, step=step, of=of, tolerate=_MISSING, otherwise=missing)
+    program.branch(sound, NE, 0, usable)
+    program.fail(ENODEV, f"{step}: /dev/null of the container is not the null device", of)
+    program.place(usable)
+    program.call("open_tree", null, "", flags, step=step, of=of, into=cover)
+    program.place(attach)
+    points.move(cover, point, step=step, of=of)
+    points.close(cover, point)
+    program.place(missing)
+
+
+def _plan_empty(program: Program) -> Register:
+    """Emit making a tmpfs with room for nothing but its root, mounted nowhere yet."""
+    context, mount = program.register(), program.register()
+    step = "make the empty directory for masked paths"
+    program.call("fsopen", "tmpfs", FSOPEN_CLOEXEC, step=step, of=_MASKED, into=context)
+    for name, value in (("source", "tmpfs"), ("nr_blocks", "1"), ("nr_inodes", "1"), ("mode", "0755")):
+        program.call("fsconfig", context, FSCONFIG_SET_STRING, name, value, 0, step=step, of=_MASKED)
+    program.call("fsconfig", context, FSCONFIG_CMD_CREATE, 0, 0, 0, step=step, of=_MASKED)
+    attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+    program.call("fsmount", context, FSMOUNT_CLOEXEC, attributes, step=step, of=_MASKED, into=mount)
+    program.call("close", context, step="close the file system context")
+    program.release(context)
+    return mount

@@ -1,0 +1,69 @@
+"""Bind mounts: a clone of the source's tree, changed while nobody sees it, moved onto the mount point."""
+
+from __future__ import annotations
+
+from errno import EINVAL
+
+from pyrunc.kernel.constants import (
+    AT_FDCWD,
+    AT_RECURSIVE,
+    MOUNT_ATTR_RDONLY,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+    PROC_SUPER_MAGIC,
+)
+from pyrunc.linux.mounts.points import STATFS
+from pyrunc.plan.program import EQ
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.linux.mounts.options import Options
+    from pyrunc.linux.mounts.points import Points
+    from pyrunc.plan.program import Program, Register
+
+
+def open_source(program: Program, source: str, options: Options, into: Register, step: str, of: str) -> None:
+    """Emit cloning the mount (with `rbind`: the tree of mounts) at the host path `source`."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if options.recursive else 0)
+    program.call("open_tree", AT_FDCWD, source, flags, step=step, of=of, into=into)
+
+
+def require_proc(program: Program, tree: Register, step: str, of: str) -> None:
+    """Emit failing unless the tree is procfs: nothing else may take the place of /proc (CVE-2019-16884)."""
+    status = program.buffer(STATFS)
+    kind = program.register()
+    fine = program.label()
+    program.call("fstatfs", tree, status, step=step, of=of)
+    program.load(kind, status, 8)
+    program.branch(kind, EQ, PROC_SUPER_MAGIC, fine)
+    program.fail(EINVAL, f"{step}: it is not of type proc", of)
+    program.place(fine)
+    program.release(kind)
+
+
+def change_tree(points: Points, tree: Register, options: Options, late: bool, step: str, of: str) -> None:
+    """Emit what the options ask of a mount that is not attached yet, so that it never shows without them.
+
+    First the tree below, then the mount itself, so that `rro` and `rw` together mean what they say. Only what is
+    asked for is changed: what the source's own mount forbids (nosuid, nodev, ...) stays forbidden. `late`
+    leaves read-only to `plan_late`.
+    """
+    if options.set_all or options.clear_all:
+        points.change(
+            tree,
+            set_=options.set_all,
+            clear=options.clear_all,
+            recursive=True,
+            step=f"{step}: set the recursive options",
+            of=of,
+        )
+    set_ = options.set & ~MOUNT_ATTR_RDONLY if late else options.set
+    propagation = options.propagation
+    if set_ or options.clear:
+        # One call for both where the propagation is not recursive.
+        first = 0
+        if propagation and not propagation[0][1]:
+            first, propagation = propagation[0][0], propagation[1:]
+        points.change(tree, set_=set_, clear=options.clear, propagation=first, step=f"{step}: set the options", of=of)
+    for kind, recursive in propagation:
+        points.change(tree, propagation=kind, recursive=recursive, step=f"{step}: set the propagation", of=of)

@@ -1,0 +1,170 @@
+"""Facts about the root file system and the bind sources, read before anything is checked or compiled.
+
+They let `check` refuse a configuration with a good sentence and let `plan` choose between a file and a
+directory as mount point. Nothing relies on them for safety: init opens everything again, inside the root.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EINVAL
+
+from pyrunc.linux.mounts.options import BIND, OPTIONS
+from pyrunc.linux.namespaces import has
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from pyrunc.config.spec import Config, Mount
+    from pyrunc.plan.host import Host
+
+#: How many symbolic links one path may have (path_resolution(7)).
+LINKS_MAX: Final = 40
+
+
+def gather(host: Host, config: Config, bundle: str, no_pivot: bool = False) -> None:
+    """Fill the fields of `host` that tell of the bundle, its root and its bind sources."""
+    host.bundle = bundle
+    host.bundle_real = os.path.realpath(bundle)
+    host.no_pivot = no_pivot
+    root = config.get("root")
+    path = root["path"] if root else ""
+    if "\0" in path:
+        return
+    host.root = os.path.normpath(os.path.join(bundle, path)) if path else ""
+    if path:
+        try:
+            host.root_mode = os.lstat(host.root).st_mode
+        except OSError as error:
+            host.root_mode = -(error.errno or EINVAL)
+        host.root_real = os.path.realpath(host.root)
+    mounts = config.get("mounts") or ()
+    host.sources = sources(mounts, bundle)
+    if mounts and path and host.root_mode > 0:
+        host.links = links(mounts, host.root)
+    if no_pivot and has(config, "mount"):
+        host.pseudo_mounts = pseudo_mounts(host.root)
+
+
+def source_of(mount: Mount, bundle: str) -> str:
+    """The absolute path of a bind mount's source; a relative one is relative to the bundle."""
+    source = mount.get("source", "")
+    return source if source.startswith("/") else os.path.join(bundle, source)
+
+
+def is_bind(mount: Mount) -> bool:
+    """Whether this is a bind mount: one of the options says so (config.md "Mounts"), or the type "bind"."""
+    if mount.get("type") == "bind":
+        return True
+    for word in mount.get("options") or ():
+        meaning = OPTIONS.get(word)
+        if meaning is not None and meaning[0] is BIND:
+            return True
+    return False
+
+
+def destination_of(mount: Mount) -> str:
+    """The absolute, lexically clean destination; a relative one is relative to `/` (config.md "Mounts")."""
+    path = mount["destination"]
+    if path.startswith("/") and "//" not in path and "/." not in path and not path.endswith("/"):
+        return path
+    clean = os.path.normpath("/" + path)
+    return clean[1:] if clean.startswith("//") else clean
+
+
+def sources(mounts: list[Mount] | tuple[Mount, ...], bundle: str) -> dict[str, int]:
+    """Absolute source → st_mode, or the negated errno of stat(2), of every bind mount."""
+    found: dict[str, int] = {}
+    for mount in mounts:
+        if is_bind(mount):
+            path = source_of(mount, bundle)
+            try:
+                found[path] = os.stat(path).st_mode
+            except OSError as error:
+                found[path] = -(error.errno or EINVAL)
+            except ValueError:  # a NUL byte, which check reports
+                found[path] = -EINVAL
+    return found
+
+
+def links(mounts: list[Mount] | tuple[Mount, ...], root: str) -> dict[str, str]:
+    """Destination → where it leads inside `root`, for destinations that pass symbolic links of the image.
+
+    Init could resolve a link to something that exists by itself, with openat2(2). But images have dangling
+    ones at places where engines mount (/etc/resolv.conf → ../run/systemd/resolve/…), and the directories of
+    their targets have to be made. What lies below an earlier mount is not the image's and is left out.
+    """
+    found: dict[str, str] = {}
+    covered: set[str] = set()
+    clean: dict[str, bool] = {"/": True, "": True}
+    for mount in mounts:
+        path = destination_of(mount)
+        if "\0" not in path:
+            parent, _, name = path.rpartition("/")
+            if not _is_covered(parent, covered) and name:
+                if parent not in clean:
+                    clean[parent] = _resolve(root, parent) == parent
+                if not clean[parent] or _is_link(f"{root}{path}"):
+                    found[path] = _resolve(root, path)
+        if path != "/":
+            covered.add(path)
+    return found
+
+
+def _is_covered(parent: str, covered: set[str]) -> bool:
+    while parent:
+        if parent in covered:
+            return True
+        parent = parent.rpartition("/")[0]
+    return False
+
+
+def _is_link(path: str) -> bool:
+    try:
+        os.readlink(path)
+    except OSError:
+        return False
+    return True
+
+
+def _resolve(root: str, path: str) -> str:
+    """`path` with its symbolic links followed as if `root` were `/`; what is missing is kept as it is."""
+    left = [part for part in reversed(path.split("/")) if part]
+    done: list[str] = []
+    followed = 0
+    while left:
+        part = left.pop()
+        if part == ".":
+            continue
+        if part == "..":
+            if done:
+                done.pop()
+            continue
+        try:
+            target = os.readlink("/".join((root, *done, part)))
+        except OSError:
+            done.append(part)
+            continue
+        followed += 1
+        if followed > LINKS_MAX:
+            return path
+        if target.startswith("/"):
+            done = []
+        left += [word for word in reversed(target.split("/")) if word]
+    return "/" + "/".join(done)
+
+
+def pseudo_mounts(root: str) -> tuple[str, ...]:
+    """Where procfs and sysfs are mounted whole outside `root` (proc(5), /proc/self/mountinfo), innermost first."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields, _, rest = line.partition(" - ")
+            words = fields.split(" ")
+            point = words[4]
+            for code, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+                point = point.replace(code, letter)
+            if words[3] == "/" and rest.startswith(("proc ", "sysfs ")) and not (point + "/").startswith(root + "/"):
+                found.append(point)
+    return tuple(reversed(found))

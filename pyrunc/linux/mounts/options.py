@@ -1,0 +1,243 @@
+"""Mount options: what each word of `mounts[].options` means (config.md "Linux mount options", mount(8)).
+
+`OPTIONS` is the whole table; `parse` reads one list. A later word wins over an earlier one that says
+otherwise. Words not in the table are data for the file system.
+
+Where the new mount API has no counterpart of an old mount(2) flag, the word is accepted and does nothing:
+`silent` and `loud` only choose whether mount(2) logs failures, which the file system context always tells
+us; `iversion` is decided by the file systems themselves since Linux 5.19 and was never a per-mount flag.
+"""
+
+from __future__ import annotations
+
+from pyrunc.kernel.constants import (
+    MOUNT_ATTR__ATIME,
+    MOUNT_ATTR_NOATIME,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NODIRATIME,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_NOSYMFOLLOW,
+    MOUNT_ATTR_RDONLY,
+    MOUNT_ATTR_RELATIME,
+    MOUNT_ATTR_STRICTATIME,
+    MS_PRIVATE,
+    MS_SHARED,
+    MS_SLAVE,
+    MS_UNBINDABLE,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+    Meaning = tuple[str, int, str]
+
+#: The kinds of meaning in `OPTIONS`.
+NOTHING: Final = "nothing"
+BIND: Final = "bind"  # value 1: recursive
+REMOUNT: Final = "remount"
+SET: Final = "set"  # value: MOUNT_ATTR_ bits
+CLEAR: Final = "clear"
+ATIME: Final = "atime"  # value: the MOUNT_ATTR__ATIME choice that the word makes
+NOT_ATIME: Final = "not-atime"  # value: the choice that the word takes back
+SET_ALL: Final = "set-all"  # as the four above, for the whole tree below
+CLEAR_ALL: Final = "clear-all"
+ATIME_ALL: Final = "atime-all"
+NOT_ATIME_ALL: Final = "not-atime-all"
+PROPAGATION: Final = "propagation"  # value: MS_ type; word "r": recursive
+SUPERBLOCK: Final = "superblock"  # word: which setting; value 1: on
+UNSUPPORTED: Final = "unsupported"
+
+_FLAGS: Final = (
+    ("ro", "rw", MOUNT_ATTR_RDONLY),
+    ("nosuid", "suid", MOUNT_ATTR_NOSUID),
+    ("nodev", "dev", MOUNT_ATTR_NODEV),
+    ("noexec", "exec", MOUNT_ATTR_NOEXEC),
+    ("nodiratime", "diratime", MOUNT_ATTR_NODIRATIME),
+    ("nosymfollow", "symfollow", MOUNT_ATTR_NOSYMFOLLOW),
+)
+_ATIMES: Final = (
+    ("noatime", "atime", MOUNT_ATTR_NOATIME),
+    ("relatime", "norelatime", MOUNT_ATTR_RELATIME),
+    ("strictatime", "nostrictatime", MOUNT_ATTR_STRICTATIME),
+)
+_PROPAGATIONS: Final = (
+    ("shared", MS_SHARED),
+    ("slave", MS_SLAVE),
+    ("private", MS_PRIVATE),
+    ("unbindable", MS_UNBINDABLE),
+)
+#: Settings of the superblock: the word for on and for off, as fsconfig(2) FSCONFIG_SET_FLAG knows them.
+SUPERBLOCK_WORDS: Final = {
+    "sync": ("async", "sync"),
+    "dirsync": ("", "dirsync"),
+    "lazytime": ("nolazytime", "lazytime"),
+    "mand": ("nomand", "mand"),
+}
+
+
+def _table() -> dict[str, Meaning]:
+    table: dict[str, Meaning] = {
+        "defaults": (NOTHING, 0, ""),
+        "silent": (NOTHING, 0, ""),
+        "loud": (NOTHING, 0, ""),
+        "iversion": (NOTHING, 0, ""),
+        "noiversion": (NOTHING, 0, ""),
+        "bind": (BIND, 0, ""),
+        "rbind": (BIND, 1, ""),
+        "remount": (REMOUNT, 0, ""),
+        "tmpcopyup": (UNSUPPORTED, 0, ""),
+        "idmap": (UNSUPPORTED, 0, ""),
+        "ridmap": (UNSUPPORTED, 0, ""),
+    }
+    for name, (off, on) in SUPERBLOCK_WORDS.items():
+        table[on] = (SUPERBLOCK, 1, name)
+        if off:
+            table[off] = (SUPERBLOCK, 0, name)
+    for on, off, bit in _FLAGS:
+        table[on] = (SET, bit, "")
+        table[off] = (CLEAR, bit, "")
+        table["r" + on] = (SET_ALL, bit, "")
+        table["r" + off] = (CLEAR_ALL, bit, "")
+    for on, off, choice in _ATIMES:
+        table[on] = (ATIME, choice, "")
+        table[off] = (NOT_ATIME, choice, "")
+        table["r" + on] = (ATIME_ALL, choice, "")
+        table["r" + off] = (NOT_ATIME_ALL, choice, "")
+    for word, kind in _PROPAGATIONS:
+        table[word] = (PROPAGATION, kind, "")
+        table["r" + word] = (PROPAGATION, kind, "r")
+    return table
+
+
+#: Every option that pyrunc knows by itself → its meaning (kind, value, word).
+OPTIONS: Final = _table()
+
+
+class Options:
+    """What a list of options asks for.
+
+    `set`, `clear`: MOUNT_ATTR_ bits for mount_setattr(2) on the mount itself (`clear` holds the whole atime
+    mask where `set` or its absence chooses one); `set_all`, `clear_all`: the same for the tree below it.
+    `propagation`: (MS_ type, recursive) in order. `superblock`: settings → on. `data`: words for the file
+    system, in order. `unsupported`: known words that pyrunc does not carry out.
+    """
+
+    __slots__ = (
+        "bind",
+        "clear",
+        "clear_all",
+        "data",
+        "propagation",
+        "recursive",
+        "remount",
+        "set",
+        "set_all",
+        "superblock",
+        "unsupported",
+    )
+
+    def __init__(self) -> None:
+        self.bind = False
+        self.recursive = False
+        self.remount = False
+        self.set = 0
+        self.clear = 0
+        self.set_all = 0
+        self.clear_all = 0
+        self.propagation: list[tuple[int, bool]] = []
+        self.superblock: dict[str, bool] = {}
+        self.data: list[str] = []
+        self.unsupported: list[str] = []
+
+    @property
+    def readonly(self) -> bool:
+        """Whether the mount itself is to be read-only."""
+        return bool(self.set & MOUNT_ATTR_RDONLY)
+
+
+def parse(words: Sequence[str]) -> Options:
+    """Read a list of options; a later word wins."""
+    options = Options()
+    atime = atime_all = -1
+    for word in words:
+        meaning = OPTIONS.get(word)
+        if meaning is None:
+            if word.startswith(("idmap=", "ridmap=")):
+                options.unsupported.append(word.partition("=")[0])
+            else:
+                options.data += _split(word)
+            continue
+        kind, value, name = meaning
+        if kind is SET:
+            options.set |= value
+            options.clear &= ~value
+        elif kind is CLEAR:
+            options.set &= ~value
+            options.clear |= value
+        elif kind is BIND:
+            options.bind = True
+            options.recursive = bool(value)
+        elif kind is PROPAGATION:
+            options.propagation.append((value, name == "r"))
+        elif kind is ATIME:
+            atime = value
+        elif kind is NOT_ATIME:
+            atime = _without(atime, value)
+        elif kind is SET_ALL:
+            options.set_all |= value
+            options.clear_all &= ~value
+        elif kind is CLEAR_ALL:
+            options.set_all &= ~value
+            options.clear_all |= value
+        elif kind is ATIME_ALL:
+            atime_all = value
+        elif kind is NOT_ATIME_ALL:
+            atime_all = _without(atime_all, value)
+        elif kind is SUPERBLOCK:
+            options.superblock[name] = bool(value)
+        elif kind is REMOUNT:
+            options.remount = True
+        elif kind is UNSUPPORTED:
+            options.unsupported.append(word)
+    # The atime choice is a field, not bits: the kernel wants all of the field cleared to set it.
+    if atime >= 0:
+        options.set |= atime
+        options.clear |= MOUNT_ATTR__ATIME
+    if atime_all >= 0:
+        options.set_all |= atime_all
+        options.clear_all |= MOUNT_ATTR__ATIME
+    return options
+
+
+def _without(choice: int, taken_back: int) -> int:
+    """The atime choice after a word such as `atime` (takes back noatime) or `nostrictatime`.
+
+    Taking back what was asked for, or noatime at all, leads to the kernel's default, relatime; taking back
+    anything else says nothing about what the mount now has.
+    """
+    if choice == taken_back or (choice < 0 and taken_back == MOUNT_ATTR_NOATIME):
+        return MOUNT_ATTR_RELATIME
+    return choice
+
+
+def _split(word: str) -> list[str]:
+    """The settings in one word of data: callers also pass several joined by commas, as mount(8) does.
+
+    Commas in double quotes belong to the value (SELinux contexts).
+    """
+    if "," not in word:
+        return [word] if word else []
+    if '"' not in word:
+        return [part for part in word.split(",") if part]
+    parts, quoted, start = [], False, 0
+    for place, letter in enumerate(word):
+        if letter == '"':
+            quoted = not quoted
+        elif letter == "," and not quoted:
+            parts.append(word[start:place])
+            start = place + 1
+    parts.append(word[start:])
+    return [part for part in parts if part]

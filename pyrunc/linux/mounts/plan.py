@@ -1,0 +1,237 @@
+"""Mounts: what is mounted in the container, in the listed order (config.md "Mounts", mount_namespaces(7)).
+
+The whole mount phase, and why in this order:
+
+1. `rootfs.plan_enter`: propagation first, so that nothing of the rest shows outside; then the root as a mount.
+2. `plan_sources`: in a user namespace, while init still is who may reach the sources.
+3. `plan`: the mounts as listed. A mount point may lie in an earlier mount. Read-only ones of type tmpfs and
+   on /dev stay writable for now, for later mount points, devices and links are made in them.
+4. `devices.plan`, then `terminal.plan_console`: in the container's own /dev and devpts, while the root is
+   still reached by a descriptor and the host's device nodes are there to bind-mount.
+5. createContainer hooks (another room): they see the host, and the root before it is closed.
+6. `rootfs.plan_switch`: the host's mounts are gone from here on.
+7. sysctl (another room) before /proc/sys becomes read-only.
+8. `rootfs.plan_finish`, `plan_late`: read-only, when nothing is left to write.
+9. `masking.plan`: read-only paths, then masks on top of them, when nothing needs what they hide.
+
+A bind mount with an existing mount point costs six system calls. Paths are resolved as `points` tells.
+"""
+
+from __future__ import annotations
+
+from stat import S_ISDIR
+
+from pyrunc.kernel.constants import AT_EMPTY_PATH, MOUNT_ATTR_RDONLY, O_PATH, STATX_MODE
+from pyrunc.linux.mounts import bind, filesystem
+from pyrunc.linux.mounts.facts import destination_of, is_bind, source_of
+from pyrunc.linux.mounts.options import Options, parse
+from pyrunc.linux.mounts.points import Points
+from pyrunc.linux.namespaces import has
+from pyrunc.plan.program import EQ
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from pyrunc.config.spec import Config, Mount
+    from pyrunc.plan.host import Host
+    from pyrunc.plan.program import Program, Register
+
+    #: Mounts that become read-only at the end: the arena address that holds the descriptor, label, JSON path.
+    Late = list[tuple[int, str, str]]
+
+#: struct statx: its size, and where the mode is.
+STATX: Final = 256
+STATX_AT_MODE: Final = 28
+#: How many bind sources are held open at once; RLIMIT_NOFILE is 1024 for most callers.
+SOURCES_MAX: Final = 500
+
+
+def plan_sources(config: Config, host: Host, program: Program) -> dict[int, int]:
+    """Emit opening the bind sources before init becomes root of a user namespace.
+
+    Until then init has the runtime's own uid, to which the directories that lead to a source are open (those
+    of engines belong to the host's root and are closed to others, 0700), and already all capabilities in
+    the namespace that owns the mounts. Without a user namespace, or where the caller's own uid is what is
+    mapped (rootless), there is no difference, and sources are opened one by one when they are mounted.
+
+    Returns index of the mount → arena address that will hold the descriptor of its detached tree.
+    """
+    opened: dict[int, int] = {}
+    if not has(config, "user") or host.rootless:
+        return opened
+    for index, mount in enumerate(config.get("mounts") or ()):
+        if is_bind(mount) and len(opened) < SOURCES_MAX:
+            options = _options(mount, {})
+            if options.remount:
+                continue
+            source = source_of(mount, host.bundle)
+            tree = program.register()
+            step = f"open {source}, the source of the mount on {destination_of(mount)}"
+            bind.open_source(program, source, options, tree, step, f"mounts[{index}]")
+            opened[index] = program.buffer(8)
+            program.store(opened[index], tree, 8)
+            program.release(tree)
+    return opened
+
+
+def plan(
+    config: Config, host: Host, program: Program, root: Register, sources: dict[int, int] | None = None
+) -> Late:
+    """Emit all mounts. `root`: the root's descriptor; `sources`: from `plan_sources`.
+
+    Returns what `plan_late` has to make read-only at the end.
+    """
+    points = Points(program, root)
+    failures = filesystem.Failures(program)
+    late: Late = []
+    known: dict[tuple[str, ...], Options] = {}
+    for index, mount in enumerate(config.get("mounts") or ()):
+        of = f"mounts[{index}]"
+        options = _options(mount, known)
+        path = destination_of(mount)
+        path = host.links.get(path, path)
+        if options.remount:
+            _plan_remount(points, failures, mount, options, path, of)
+            continue
+        kind = mount.get("type", "")
+        if is_bind(mount):
+            step = f"bind-mount {mount.get('source', '')} on {path}"
+            source = source_of(mount, host.bundle)
+            point = points.point(path, step=step, of=of, directory=S_ISDIR(host.sources[source]))
+            tree = _plan_bind(points, source, options, path, step, of, (sources or {}).get(index, 0))
+        elif kind in ("cgroup", "cgroup2"):
+            from pyrunc.linux.mounts.cgroupfs import plan_cgroup_mount
+
+            plan_cgroup_mount(config, host, program, points, mount, options, path, of)
+            points.covered(path)
+            continue
+        else:
+            step = f"mount {kind} on {path}"
+            point, tree = _plan_filesystem(points, failures, mount, options, path, step, of)
+        points.move(tree, point, step=step, of=of)
+        points.covered(path)
+        if path == "/":
+            _plan_new_root(points, tree)
+            continue
+        if options.readonly and _is_late(kind, path):
+            kept = program.buffer(8)
+            program.store(kept, tree, 8)
+            program.release(tree)
+            points.close(point)
+            late.append((kept, f"make {path} read-only", of))
+        else:
+            points.close(tree, point)
+    failures.emit()
+    return late
+
+
+def plan_late(program: Program, late: Late) -> None:
+    """Emit making read-only what had to stay writable until now, by descriptor, not by path."""
+    for address, step, of in late:
+        mount = program.register()
+        program.load(mount, address, 8)
+        attributes = program.data(MOUNT_ATTR_RDONLY.to_bytes(8, "little") + bytes(24))
+        program.call("mount_setattr", mount, "", AT_EMPTY_PATH, attributes, 32, step=step, of=of)
+        program.call("close", mount, step="close a mount")
+        program.release(mount)
+
+
+def _options(mount: Mount, known: dict[tuple[str, ...], Options]) -> Options:
+    words = tuple(mount.get("options") or ())
+    options = known.get(words)
+    if options is None:
+        options = known[words] = parse(words)
+    return options
+
+
+def _is_late(kind: str, path: str) -> bool:
+    return path == "/dev" or kind == "tmpfs"
+
+
+def _plan_bind(
+    points: Points, source: str, options: Options, path: str, step: str, of: str, opened: int
+) -> Register:
+    program = points.program
+    tree = program.register()
+    if opened:
+        program.load(tree, opened, 8)
+    else:
+        bind.open_source(program, source, options, tree, step, of)
+    if path == "/proc":
+        bind.require_proc(program, tree, step, of)
+    bind.change_tree(points, tree, options, _is_late("", path), step, of)
+    return tree
+
+
+def _plan_filesystem(
+    points: Points,
+    failures: filesystem.Failures,
+    mount: Mount,
+    options: Options,
+    path: str,
+    step: str,
+    of: str,
+) -> tuple[Register, Register]:
+    program = points.program
+    kind = mount["type"]
+    settings = filesystem.settings_of(kind, options)
+    inherit = kind == "tmpfs" and all(name != "mode" for name, _ in settings)
+    made = program.register()
+    # An image with a symbolic link at /proc or /sys wants them elsewhere than what protects them looks.
+    point = points.point(
+        path, step=step, of=of, straight=kind in ("proc", "sysfs"), made=made if inherit else None
+    )
+    mode = _plan_mode(points, point, step, of) if inherit else None
+    attributes = options.set | options.set_all
+    if _is_late(kind, path):
+        attributes &= ~MOUNT_ATTR_RDONLY
+    tree = filesystem.make(
+        program, failures, kind, mount.get("source", ""), settings, attributes, step=step, of=of
+    )
+    if mode is not None:
+        fresh = program.label()
+        program.branch(made, EQ, 0, fresh)
+        program.call("fchmodat", tree, ".", mode, step=f"{step}: keep the mode of {path}", of=of)
+        program.place(fresh)
+        program.release(mode)
+    program.release(made)
+    for propagation, recursive in options.propagation:
+        points.change(
+            tree, propagation=propagation, recursive=recursive, step=f"{step}: set the propagation", of=of
+        )
+    return point, tree
+
+
+def _plan_mode(points: Points, point: Register, step: str, of: str) -> Register:
+    """Emit reading the mode of the mount point, which a tmpfs without `mode=` takes over."""
+    program = points.program
+    status = program.buffer(STATX)
+    mode = program.register()
+    program.call("statx", point, "", AT_EMPTY_PATH, STATX_MODE, status, step=step, of=of)
+    program.load(mode, status + STATX_AT_MODE, 2)
+    return mode
+
+
+def _plan_new_root(points: Points, tree: Register) -> None:
+    """Emit going on with what was mounted on `/`: from now on it is the container's root."""
+    program = points.program
+    program.call("close", points.root, step="leave the root below the mount on /")
+    program.set(points.root, tree)
+    program.release(tree)
+
+
+def _plan_remount(
+    points: Points, failures: filesystem.Failures, mount: Mount, options: Options, path: str, of: str
+) -> None:
+    """Emit changing an existing mount: its own options, and without `bind` those of the file system too."""
+    step = f"remount {path}"
+    program = points.program
+    point = program.register()
+    points.open(path, O_PATH, point, step=step, of=of)
+    if not options.bind:
+        settings = filesystem.settings_of(mount.get("type", ""), options, remount=True)
+        if settings:
+            filesystem.reconfigure(program, failures, point, settings, step=step, of=of)
+    bind.change_tree(points, point, options, False, step, of)
+    points.close(point)

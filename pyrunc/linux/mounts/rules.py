@@ -1,0 +1,163 @@
+"""What a list of mounts must fulfil beyond the schema (config.md "Mounts")."""
+
+from __future__ import annotations
+
+from errno import EACCES, ENOENT, ENOTDIR
+
+from pyrunc.errors import kernel_word
+from pyrunc.linux.mounts.facts import destination_of, is_bind, source_of
+from pyrunc.linux.mounts.filesystem import VALUE_MAX, settings_of
+from pyrunc.linux.mounts.options import Options, parse
+from pyrunc.linux.namespaces import has, is_new
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from pyrunc.config.spec import Config, IDMapping, Mount
+    from pyrunc.plan.host import Host
+    from pyrunc.validate.report import Report
+
+#: Files of procfs that may be mounted over, because engines show the container's own numbers there (lxcfs).
+#: Nothing else below /proc may: the runtime and security modules write there (CVE-2019-16884).
+PROC_FILES: Final = frozenset(
+    (
+        "/proc/cpuinfo",
+        "/proc/diskstats",
+        "/proc/meminfo",
+        "/proc/stat",
+        "/proc/swaps",
+        "/proc/uptime",
+        "/proc/loadavg",
+        "/proc/slabinfo",
+        "/proc/sys/kernel/ns_last_pid",
+        "/proc/sys/crypto/fips_enabled",
+    )
+)
+
+
+def check(config: Config, host: Host, report: Report) -> None:
+    """Every mount by itself, and that there is a mount namespace to make them in."""
+    mounts = config.get("mounts")
+    if not mounts:
+        return
+    if not has(config, "mount"):
+        report.error(
+            "mounts",
+            "mounts need a mount namespace of the container",
+            'add {"type": "mount"} to linux.namespaces',
+        )
+    linux = config.get("linux", {})
+    new = is_new(config, "user")
+    mappings = {
+        "uid": linux.get("uidMappings") if new else None,
+        "gid": linux.get("gidMappings") if new else None,
+    }
+    known: dict[tuple[str, ...], Options] = {}
+    for index, mount in enumerate(mounts):
+        where = f"mounts[{index}]"
+        if "\0" in "".join(_texts(mount)):
+            report.error(where, "contains a NUL byte")
+            continue
+        words = tuple(mount.get("options") or ())
+        options = known.get(words)
+        if options is None:
+            options = known[words] = parse(words)
+        for word in options.unsupported:
+            report.unsupported(f"{where}.options: {word}")
+        for name in ("uidMappings", "gidMappings"):
+            if mount.get(name):
+                report.unsupported(f"{where}.{name}")
+        _check_destination(where, mount, options, report)
+        if is_bind(mount):
+            _check_bind(where, mount, options, host, report)
+        else:
+            _check_filesystem(where, mount, options, mappings, report)
+
+
+def _texts(mount: Mount) -> list[str]:
+    return [
+        mount["destination"],
+        mount.get("source", ""),
+        mount.get("type", ""),
+        *(mount.get("options") or ()),
+    ]
+
+
+def _check_destination(where: str, mount: Mount, options: Options, report: Report) -> None:
+    given = mount["destination"]
+    if not given:
+        report.error(f"{where}.destination", "is empty", "give an absolute path in the container")
+        return
+    if not given.startswith("/"):
+        report.warn(
+            f"{where}.destination",
+            f'"{given}" is relative, which is deprecated; it is taken relative to /',
+            "write it with a leading /",
+        )
+    path = destination_of(mount)
+    if path == "/proc":
+        # Whether a bind mount's source is procfs is for init to see.
+        if mount.get("type") != "proc" and not is_bind(mount) and not options.remount:
+            report.error(f"{where}.destination", "/proc cannot be mounted because it is not of type proc")
+    elif path.startswith("/proc/") and path not in PROC_FILES:
+        report.error(
+            f"{where}.destination",
+            f'"{path}" cannot be mounted because it is inside /proc',
+            "use maskedPaths or readonlyPaths, or mount elsewhere",
+        )
+
+
+def _check_bind(where: str, mount: Mount, options: Options, host: Host, report: Report) -> None:
+    if options.data:
+        shown = ", ".join(options.data)
+        report.error(
+            f"{where}.options",
+            f"bind mounts cannot have any filesystem-specific options: {shown}",
+            "an unknown or misspelt option, or one for another type of mount",
+        )
+    if options.remount:
+        return
+    if not mount.get("source"):
+        report.error(f"{where}.source", "is missing", "name the file or directory to bind-mount")
+        return
+    source = source_of(mount, host.bundle)
+    mode = host.sources[source]
+    if mode >= 0 or (mode == -EACCES and host.euid == 0):
+        return
+    remedy = ""
+    if mode in (-ENOENT, -ENOTDIR):
+        remedy = "create it or remove the mount"
+    elif mode == -EACCES:
+        remedy = "the caller must be able to reach it"
+    report.error(f"{where}.source", f"bind source path: stat {source}: {kernel_word(-mode)}", remedy)
+
+
+def _check_filesystem(
+    where: str, mount: Mount, options: Options, mappings: dict[str, list[IDMapping] | None], report: Report
+) -> None:
+    kind = mount.get("type", "")
+    if kind in ("", "none") and not options.remount:
+        report.error(
+            f"{where}.type",
+            "is missing" if not kind else '"none" is not a file system',
+            "name a file system of /proc/filesystems, or add the option bind or rbind",
+        )
+        return
+    if len(mount.get("source", "").encode("utf-8", "surrogateescape")) > VALUE_MAX:
+        report.error(f"{where}.source", f"is longer than the {VALUE_MAX} bytes that the kernel takes")
+    for name, value in settings_of(kind, options):
+        text = value or name
+        if len(text) > VALUE_MAX // 4 and len(text.encode("utf-8", "surrogateescape")) > VALUE_MAX:
+            report.error(
+                f"{where}.options", f"{name[:40]} is longer than the {VALUE_MAX} bytes that the kernel takes"
+            )
+        ids = mappings.get(name)
+        if ids and value and value.isdecimal() and len(value) < 11:
+            number = int(value)
+            if not any(0 <= number - entry["containerID"] < entry["size"] for entry in ids):
+                report.error(
+                    f"{where}.options",
+                    f"cannot specify {name}={value} mount option for unmapped {name} in the user namespace",
+                    f"remove {name}={value}, or map it in linux.{name}Mappings",
+                )
