@@ -1,1 +1,5 @@
-"""Control groups: limits, devices, freezing, killing."""
+"""Control groups: where a container's cgroup lies, its limits, its processes (config-linux.md "Control groups").
+
+`manager` chooses between `v1` and `v2` by the `layout` of the host; `check` refuses what cannot be carried out;
+`devices` turns device rules into what each version of cgroups holds.
+"""

@@ -1,0 +1,75 @@
+"""Reading and writing the files of a cgroup, with errors that name file and value."""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, EINVAL, ENOENT, EPERM, EROFS
+
+from pyrunc.errors import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+#: What the kernel says when cgroups belong to somebody else.
+DENIED: Final = (EACCES, EPERM, EROFS)
+
+
+def write(directory: str, name: str, value: str) -> None:
+    """Write `value` to the file `name` of the cgroup `directory`. Raises KernelError."""
+    try:
+        put(directory, name, value)
+    except OSError as error:
+        raise refused(directory, name, value, error) from error
+
+
+def put(directory: str, name: str, value: str) -> None:
+    """As `write`, but raises the bare OSError for a caller who has something to say about it."""
+    descriptor = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, value.encode())
+    finally:
+        os.close(descriptor)
+
+
+def refused(directory: str, name: str, value: str, error: OSError) -> KernelError:
+    """The error for a value that the kernel did not take."""
+    number = error.errno or 0
+    detail = remedy = ""
+    if number == ENOENT:
+        detail = f'this kernel, or this cgroup\'s parent, offers no "{name}"'
+    elif number in DENIED:
+        remedy = "run as root, or have this cgroup delegated to you"
+    elif number == EINVAL:
+        remedy = "the kernel does not take this value here"
+    step = f'write "{value}" to {name} in {directory}'
+    return KernelError(step, number, call="write", detail=detail, remedy=remedy)
+
+
+def read(directory: str, name: str) -> str:
+    """The text of the file `name` without the white space around it. Raises KernelError."""
+    try:
+        return get(directory, name)
+    except OSError as error:
+        raise KernelError.of(f"read {name} in {directory}", error) from error
+
+
+def get(directory: str, name: str) -> str:
+    """As `read`, but raises the bare OSError."""
+    descriptor = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(descriptor, 65536):
+            parts.append(part)
+    finally:
+        os.close(descriptor)
+    return b"".join(parts).decode().strip()
+
+
+def keyed(text: str, key: str) -> int:
+    """The number behind `key` in a file of "key number" lines, 0 if it is not there."""
+    for line in text.splitlines():
+        word, _, number = line.partition(" ")
+        if word == key:
+            return int(number)
+    return 0

@@ -1,0 +1,157 @@
+"""Where the cgroup hierarchies of this host are mounted, and where in them this process is.
+
+Every create asks this, so it must not grow with the number of containers, as /proc/self/mountinfo does. The
+conventional places below /sys/fs/cgroup are looked at first, one stat(2) each; only a hierarchy that is not
+at its place, or whose mount does not show its root, makes mountinfo be read.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+#: Where distributions mount cgroups (file-hierarchy(7)).
+ROOT: Final = "/sys/fs/cgroup"
+#: The one named hierarchy (a v1 hierarchy without controllers) that containers join, as they do under runc.
+SYSTEMD: Final = "name=systemd"
+
+
+class Hierarchy:
+    """One mounted hierarchy.
+
+    `mount`: the mount point. `controllers`: of cgroup v1 those attached, in the kernel's order
+    (`("name=systemd",)` for the named one); of cgroup v2 those available at the mount's root. `own`: the
+    cgroup of this process, relative to the mount point, "/" or "/a/b".
+    """
+
+    __slots__ = ("controllers", "mount", "own")
+
+    def __init__(self, mount: str, controllers: tuple[str, ...], own: str) -> None:
+        self.mount = mount
+        self.controllers = controllers
+        self.own = own
+
+    def __repr__(self) -> str:
+        return f"Hierarchy({self.mount!r}, {self.controllers!r}, {self.own!r})"
+
+
+class Layout:
+    """The hierarchies of this host: `v1` (empty on a pure cgroup v2 host) and `v2` (None on a pure v1 host).
+
+    With both (a hybrid host) the controllers are those of v1.
+    """
+
+    __slots__ = ("v1", "v2")
+
+    def __init__(self, v1: tuple[Hierarchy, ...], v2: Hierarchy | None) -> None:
+        self.v1 = v1
+        self.v2 = v2
+
+    @property
+    def pure_v2(self) -> bool:
+        """Whether limits are those of cgroup v2."""
+        return self.v2 is not None and not self.v1
+
+
+def layout(root: str = ROOT) -> Layout:
+    """Probe the host. Never fails: a host without cgroups has an empty layout."""
+    lines = _read("/proc/self/cgroup").splitlines()
+    available = _read(root + "/cgroup.controllers")
+    own = [line.split(":", 2) for line in lines]
+    if available or os.access(root + "/cgroup.controllers", os.F_OK):
+        path = next((path for _, names, path in own if not names), "/")
+        if os.stat(root).st_ino != 1:
+            path = _below(path, _shown_root(root))
+        return Layout((), Hierarchy(root, tuple(available.split()), path))
+    table: list[list[str]] | None = None
+    v1: list[Hierarchy] = []
+    v2: Hierarchy | None = None
+    for _, names, path in own:
+        if names.startswith("name=") and names != SYSTEMD:
+            continue
+        controllers = tuple(names.split(",")) if names else ()
+        mount = f"{root}/{controllers[0].removeprefix('name=')}" if names else f"{root}/unified"
+        # Inode 1 is the root of a hierarchy: nothing but its own mount shows that below a tmpfs.
+        if not _is_root(mount):
+            if table is None:
+                table = _mountinfo()
+            found = _find(table, controllers)
+            if found is None:
+                continue
+            mount, shown = found
+            path = _below(path, shown)
+        if names:
+            v1.append(Hierarchy(mount, controllers, path))
+        else:
+            v2 = Hierarchy(mount, tuple(_read(mount + "/cgroup.controllers").split()), path)
+    return Layout(tuple(v1), v2)
+
+
+def _read(path: str) -> str:
+    """The text of a small file, "" where it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.fsdecode(os.read(descriptor, 65536))
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+
+
+def _is_root(mount: str) -> bool:
+    try:
+        return os.stat(mount).st_ino == 1
+    except OSError:
+        return False
+
+
+def _below(path: str, shown: str) -> str:
+    """`path`, which is relative to the hierarchy's root, relative to a mount that shows `shown` of it.
+
+    "/" if it is not below, which is so for a process outside of the root of its cgroup namespace.
+    """
+    if shown == "/":
+        return "/" if path.startswith("/..") else path
+    if path == shown or path.startswith(shown + "/"):
+        return path[len(shown) :] or "/"
+    return "/"
+
+
+def _mountinfo() -> list[list[str]]:
+    """The words of each cgroup line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        text = file.read()
+    return [os.fsdecode(line).split(" ") for line in text.split(b"\n") if b" - cgroup" in line]
+
+
+def _find(table: Sequence[list[str]], controllers: tuple[str, ...]) -> tuple[str, str] | None:
+    """Mount point and shown root of the hierarchy of `controllers` (none: the cgroup v2 hierarchy)."""
+    kind = "cgroup" if controllers else "cgroup2"
+    for words in table:
+        if words[words.index("-") + 1] != kind:
+            continue
+        if controllers and not set(controllers) <= set(words[-1].split(",")):
+            continue
+        return _unescape(words[4]), _unescape(words[3])
+    return None
+
+
+def _shown_root(mount: str) -> str:
+    """What the topmost cgroup2 mount on `mount` shows of its hierarchy."""
+    for words in reversed(_mountinfo()):
+        if _unescape(words[4]) == mount:
+            return _unescape(words[3])
+    return "/"
+
+
+def _unescape(word: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        word = word.replace(code, character)
+    return word

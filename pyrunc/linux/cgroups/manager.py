@@ -1,0 +1,159 @@
+"""The one thing that the life of a container needs of cgroups, whichever version the host has.
+
+    layout = cgroups.layout.layout()
+    manager = choose(config, container_id, layout, host.rootless)   # nothing is touched yet
+    manager.create(); manager.apply(resources)                      # before any process of the container runs
+    … spawn, join …
+    manager.kill(); manager.remove()
+"""
+
+from __future__ import annotations
+
+from pyrunc.errors import PyruncError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Protocol
+
+    from pyrunc.config.spec import Config
+    from pyrunc.linux.cgroups.layout import Layout
+    from pyrunc.linux.cgroups.resources import Resources
+    from pyrunc.plan.program import Program
+
+    class Manager(Protocol):
+        """A container's cgroup: one directory (v2) or one in each hierarchy (v1).
+
+        Every method raises PyruncError with file, value and the kernel's word.
+        """
+
+        #: 1 or 2
+        version: int
+
+        def create(self) -> None:
+            """Make the directories. Refuses a cgroup that holds processes or is frozen.
+
+            Rootless and without limits or `cgroupsPath`, what belongs to somebody else is left out:
+            `paths` tells what is there. On failure nothing stays behind.
+            """
+
+        def undo(self) -> None:
+            """Remove what `create` made, and nothing that was there before."""
+
+        def apply(self, resources: Resources) -> None:
+            """Set the limits of `linux.resources`, and the device rules (without any: the default ones)."""
+
+        def join(self, pid: int) -> None:
+            """Put the process `pid` with all its threads into the cgroup."""
+
+        def plan_entry(self, program: Program) -> None:
+            """Emit the steps by which a single-threaded init enters by itself, through `entrances`.
+
+            Moving another process makes the kernel wait for an RCU grace period (9 ms on an idle machine);
+            a process that moves itself, alone in its thread group, waits for nothing. Has to come before
+            init unshares its cgroup namespace.
+            """
+
+        def entrances(self) -> dict[str, int]:
+            """The descriptors that `plan_entry` named, by the names of its slots. The caller closes them."""
+
+        def directory(self) -> int | None:
+            """A descriptor for CLONE_INTO_CGROUP (cgroup v2), else None. The caller closes it."""
+
+        def paths(self) -> dict[str, str]:
+            """Controller → absolute directory; cgroup v2 has the one key "". Empty if there is no cgroup."""
+
+        def record(self) -> dict[str, object]:
+            """What `restore` needs, fit for JSON. Complete before `create` except for the parents it makes."""
+
+        def pids(self) -> list[int]:
+            """Every process in the cgroup and below."""
+
+        def kill(self) -> None:
+            """SIGKILL to every process in the cgroup and below, paused ones included; does not wait."""
+
+        def freeze(self) -> None:
+            """Stop every process in the cgroup and below, and wait until they stand."""
+
+        def thaw(self) -> None:
+            """Let them go on."""
+
+        def frozen(self) -> bool:
+            """Whether this cgroup was frozen. False if it does not exist."""
+
+        def remove(self) -> None:
+            """Remove the cgroup, those that the container made below it, and parents made for it and now empty.
+
+            Waits about a second for dying processes. What is missing is fine.
+            """
+
+        def oom_kills(self) -> int:
+            """How many processes the kernel killed for lack of memory."""
+
+
+def choose(config: Config, container_id: str, layout: Layout, rootless: bool) -> Manager:
+    """The manager for a container's cgroup, which nobody has made yet.
+
+    Raises PyruncError for a value that this host's version of cgroups cannot hold.
+    """
+    from pyrunc.linux.cgroups.resources import needed
+
+    linux = config.get("linux") or {}
+    path = linux.get("cgroupsPath") or ""
+    resources: Resources = linux.get("resources") or {}
+    optional = rootless and not path and not needed(resources)
+    if layout.pure_v2 and layout.v2 is not None:
+        from pyrunc.linux.cgroups.v2 import manager as v2
+
+        v2.refuse_unholdable(resources)
+        chosen = v2.Manager.at(layout.v2, path, container_id, rootless=rootless, optional=optional)
+        chosen.owner = _delegate(config, rootless)
+        return chosen
+    if not layout.v1 and not optional:
+        raise PyruncError("no cgroup hierarchy is mounted on this host", remedy="mount cgroup2 on /sys/fs/cgroup")
+    if resources.get("unified"):
+        raise PyruncError(
+            "linux.resources.unified: this host has cgroup v1, which has no unified hierarchy",
+            remedy="use the properties for each controller",
+        )
+    from pyrunc.linux.cgroups.v1 import manager as v1
+
+    return v1.Manager.at(layout.v1, path, container_id, rootless=rootless, optional=optional)
+
+
+def restore(record: Mapping[str, Any]) -> Manager:
+    """The manager whose `record` this is."""
+    if record["version"] == 1:
+        from pyrunc.linux.cgroups.v1 import manager as v1
+
+        return v1.Manager.restored(record)
+    from pyrunc.linux.cgroups.v2 import manager as v2
+
+    return v2.Manager.restored(record)
+
+
+def _delegate(config: Config, rootless: bool) -> int:
+    """The host's uid of the container's user if the cgroup is to be his (config-linux.md "Cgroup ownership"), else -1.
+
+    So it is with a cgroup namespace of the container's own and a writable mount at /sys/fs/cgroup.
+    """
+    linux = config.get("linux") or {}
+    mappings = linux.get("uidMappings") or ()
+    if rootless or not mappings:
+        return -1
+    own = any(entry["type"] == "cgroup" and not entry.get("path") for entry in linux.get("namespaces") or ())
+    writable = any(
+        mount.get("type") in ("cgroup", "cgroup2")
+        and mount["destination"].rstrip("/") == "/sys/fs/cgroup"
+        and "ro" not in (mount.get("options") or ())
+        for mount in config.get("mounts") or ()
+    )
+    if not (own and writable):
+        return -1
+    process = config.get("process")
+    user = process["user"]["uid"] if process and "user" in process else 0
+    for mapping in mappings:
+        first = mapping["containerID"]
+        if first <= user < first + mapping["size"]:
+            return int(mapping["hostID"] + user - first)
+    return -1

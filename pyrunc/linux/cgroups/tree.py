@@ -1,0 +1,110 @@
+"""Directories of one hierarchy: making, walking, removing. The same in both versions of cgroups."""
+
+from __future__ import annotations
+
+import os
+import time
+from errno import EBUSY, ENODEV, ENOENT, ENOTEMPTY, EOPNOTSUPP
+
+from pyrunc.errors import KernelError
+from pyrunc.linux.cgroups.files import DENIED, get
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Tries to remove a cgroup whose processes are dying, and the wait after the first, in seconds; it doubles.
+TRIES, FIRST_WAIT = 10, 0.001
+
+
+def make(path: str, top: str, made: list[str]) -> bool:
+    """Make the cgroup `path` and its missing parents below the existing `top`; append to `made`, parents first.
+
+    Returns whether `path` is new. Raises OSError.
+    """
+    # Another container that is just going away may take a common parent with it between the two calls.
+    for _ in range(TRIES):
+        try:
+            os.mkdir(path, 0o755)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            parent = os.path.dirname(path)
+            if len(parent) < len(top):
+                raise
+            make(parent, top, made)
+        else:
+            made.append(path)
+            return True
+    raise FileNotFoundError(ENOENT, os.strerror(ENOENT), path)
+
+
+def make_failed(path: str, error: OSError) -> KernelError:
+    """The error for a cgroup that cannot be made."""
+    remedy = ""
+    if error.errno in DENIED:
+        remedy = "run as root, or let linux.cgroupsPath name a cgroup that is delegated to you"
+    return KernelError.of(f"make cgroup {path}", error, remedy=remedy)
+
+
+def below(path: str) -> Iterator[str]:
+    """`path` and every cgroup below it, children first. Nothing if it does not exist."""
+    try:
+        with os.scandir(path) as entries:
+            children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return
+    for child in children:
+        yield from below(child)
+    yield path
+
+
+def pids(path: str) -> list[int]:
+    """The processes in `path` and below, without those of a foreign PID namespace (the kernel's 0)."""
+    found: list[int] = []
+    for cgroup in below(path):
+        try:
+            found += [int(word) for word in get(cgroup, "cgroup.procs").split() if word != "0"]
+        except OSError as error:
+            # Removed meanwhile, or a threaded cgroup, whose processes its domain lists.
+            if error.errno not in (ENOENT, ENODEV, EOPNOTSUPP):
+                raise KernelError.of(f"read cgroup.procs in {cgroup}", error) from error
+    return found
+
+
+def remove(path: str) -> None:
+    """Remove `path` with every cgroup below it; one that is missing is fine.
+
+    Dying processes keep a cgroup busy for a moment, so this is tried for about a second. Raises KernelError.
+    """
+    wait = FIRST_WAIT
+    for attempt in range(TRIES):
+        number = _rmdir(path)
+        if number in (EBUSY, ENOTEMPTY):
+            for cgroup in below(path):
+                number = _rmdir(cgroup)
+        if number in (0, ENOENT):
+            return
+        if number not in (EBUSY, ENOTEMPTY):
+            break
+        if attempt < TRIES - 1:
+            time.sleep(wait)
+            wait *= 2
+    remedy = ""
+    if number in (EBUSY, ENOTEMPTY) and (left := pids(path)):
+        remedy = f"{len(left)} process(es) still in it, such as {left[0]}: kill them first"
+    raise KernelError(f"remove cgroup {path}", number, call="rmdir", remedy=remedy)
+
+
+def remove_empty(paths: list[str]) -> None:
+    """Remove those of `paths`, made parents in the order made, that nobody uses."""
+    for path in reversed(paths):
+        _rmdir(path)
+
+
+def _rmdir(path: str) -> int:
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        return error.errno or 0
+    return 0

@@ -1,0 +1,279 @@
+"""The cgroups of one container on cgroup v1: the same place in every hierarchy."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pyrunc.errors import KernelError, PyruncError
+from pyrunc.kernel.constants import SIGKILL
+from pyrunc.linux.cgroups import files, tree
+from pyrunc.linux.cgroups.layout import Hierarchy
+from pyrunc.linux.cgroups.place import place
+from pyrunc.linux.cgroups.resources import needed, pids_limit
+from pyrunc.linux.cgroups.v1 import limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pyrunc.linux.cgroups.resources import Resources
+    from pyrunc.plan.program import Program
+
+
+class Home:
+    """One cgroup directory `path` below the mount point `top`, with the `controllers` of its hierarchy."""
+
+    __slots__ = ("controllers", "fresh", "path", "top")
+
+    def __init__(self, path: str, top: str, controllers: tuple[str, ...]) -> None:
+        self.path = path
+        self.top = top
+        self.controllers = controllers
+        self.fresh = False
+
+
+class Manager:
+    """See `pyrunc.linux.cgroups.manager.Manager` for what each method promises."""
+
+    version = 1
+
+    def __init__(self, homes: list[Home], rootless: bool, optional: bool) -> None:
+        self.homes = homes
+        self._rootless = rootless
+        self._optional = optional
+        self._made: list[str] = []
+
+    @classmethod
+    def at(cls, hierarchies: tuple[Hierarchy, ...], cgroups_path: str, container_id: str, **how: bool) -> Manager:
+        """The manager of the container's cgroups in `hierarchies`."""
+        homes = []
+        for hierarchy in hierarchies:
+            path = hierarchy.mount + place(cgroups_path, container_id, hierarchy, 1)
+            homes.append(Home(path, hierarchy.mount, hierarchy.controllers))
+        return cls(homes, **how)
+
+    @classmethod
+    def restored(cls, record: Mapping[str, Any]) -> Manager:
+        """The manager that wrote `record`."""
+        homes = [Home(path, top, tuple(controllers)) for path, top, controllers in record["homes"]]
+        manager = cls(homes, record["rootless"], False)
+        manager._made = list(record["made"])
+        return manager
+
+    def record(self) -> dict[str, object]:
+        homes = [[home.path, home.top, list(home.controllers)] for home in self.homes]
+        return {"version": 1, "homes": homes, "made": self._made, "rootless": self._rootless}
+
+    def home(self, controller: str) -> str:
+        """The directory in the hierarchy of `controller`, "" if there is none."""
+        for home in self.homes:
+            if controller in home.controllers:
+                return home.path
+        return ""
+
+    def paths(self) -> dict[str, str]:
+        return {controller: home.path for home in self.homes for controller in home.controllers}
+
+    # -- making and limiting ---------------------------------------------------------------------------
+
+    def create(self) -> None:
+        kept = []
+        try:
+            for home in self.homes:
+                try:
+                    home.fresh = tree.make(home.path, home.top, self._made)
+                except OSError as error:
+                    if not (self._optional and error.errno in files.DENIED):
+                        raise tree.make_failed(home.path, error) from error
+                    # Nothing was asked of this hierarchy, and it belongs to somebody else.
+                    continue
+                kept.append(home)
+                if not home.fresh:
+                    self._check_unused(home)
+                elif "cpuset" in home.controllers:
+                    limits.inherit_cpuset(home.path, home.top)
+        except BaseException:
+            self.undo()
+            raise
+        self.homes = kept
+
+    def _check_unused(self, home: Home) -> None:
+        if inside := tree.pids(home.path):
+            raise PyruncError(
+                f"container's cgroup is not empty: {len(inside)} process(es) found",
+                remedy=f"{home.path} holds process {inside[0]}: end it or use another linux.cgroupsPath",
+            )
+        if "freezer" in home.controllers and files.read(home.path, "freezer.state") != "THAWED":
+            raise PyruncError(
+                "container's cgroup unexpectedly frozen", remedy=f"write THAWED to freezer.state in {home.path}"
+            )
+        if "cpuset" in home.controllers:
+            limits.fill_cpuset(home.path, home.top)
+
+    def undo(self) -> None:
+        made = set(self._made)
+        for home in self.homes:
+            if home.path in made:
+                tree.remove(home.path)
+        tree.remove_empty(self._made)
+        self._made = []
+
+    def apply(self, resources: Resources) -> None:
+        for controller, property_path in needed(resources).items():
+            if not self.home(controller):
+                raise PyruncError(
+                    f'{property_path}: the cgroup controller "{controller}" is not available on this host',
+                    remedy="remove the property, or enable the controller (see /proc/cgroups)",
+                )
+        cpu = resources.get("cpu") or {}
+        if cpu and (home := self.home("cpu")):
+            limits.cpu(home, cpu)
+        if cpu and (home := self.home("cpuset")):
+            limits.cpuset(home, cpu)
+        memory = resources.get("memory")
+        if memory and (home := self.home("memory")):
+            limits.memory(home, memory)
+        tasks = pids_limit(resources)
+        if tasks is not None and (home := self.home("pids")):
+            limits.pids(home, tasks)
+        try:
+            self._devices(resources)
+        except KernelError as error:
+            # In a user namespace the kernel refuses device rules, and there is no access to devices beyond
+            # the user's own.
+            if not (self._rootless and error.number in files.DENIED):
+                raise
+
+    def _devices(self, resources: Resources) -> None:
+        from pyrunc.linux.cgroups.devices import allowlist_v1, rules
+
+        normal = rules.table(rules.rules(resources.get("devices") or ()))
+        for home in self.homes:
+            if "devices" not in home.controllers:
+                continue
+            current = None if home.fresh else allowlist_v1.current_list(home.path)
+            planned = allowlist_v1.writes(normal, current)
+            if home.fresh or not allowlist_v1.loosens(planned):
+                allowlist_v1.carry_out(home.path, planned)
+                return
+            # Everything is allowed for an instant here, in which no process of the container may run.
+            was_frozen = self.frozen()
+            self.freeze()
+            try:
+                allowlist_v1.carry_out(home.path, planned)
+            finally:
+                if not was_frozen:
+                    self.thaw()
+            return
+        # Rootless, the hierarchy may belong to somebody else (`create` left it out).
+        if not self._rootless and not rules.allows_everything(normal):
+            raise PyruncError(
+                'linux.resources.devices: the cgroup controller "devices" is not available on this host',
+                remedy="mount it, or allow every device",
+            )
+
+    # -- processes -------------------------------------------------------------------------------------
+
+    def join(self, pid: int) -> None:
+        for home in self.homes:
+            files.write(home.path, "cgroup.procs", str(pid))
+
+    def plan_entry(self, program: Program) -> None:
+        for index, home in enumerate(self.homes):
+            slot = program.inherit(f"cgroup {index}")
+            program.call("write", slot, "0", 1, step=f"enter cgroup {home.path}", of="linux.cgroupsPath")
+            program.call("close", slot, step="close its file")
+
+    def entrances(self) -> dict[str, int]:
+        opened: dict[str, int] = {}
+        try:
+            for index, home in enumerate(self.homes):
+                opened[f"cgroup {index}"] = os.open(f"{home.path}/tasks", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as error:
+            for descriptor in opened.values():
+                os.close(descriptor)
+            raise files.refused(home.path, "tasks", "0", error) from error
+        return opened
+
+    def directory(self) -> int | None:
+        return None
+
+    def pids(self) -> list[int]:
+        home = self._any()
+        return tree.pids(home) if home else []
+
+    def _any(self) -> str:
+        """Some hierarchy, best the freezer's, which a container seldom changes from within."""
+        return self.home("freezer") or (self.homes[0].path if self.homes else "")
+
+    def kill(self) -> None:
+        home = self._any()
+        if not home or not os.path.isdir(home):
+            return
+        frozen = False
+        if self.home("freezer"):
+            try:
+                self.freeze()
+                frozen = True
+            except PyruncError:
+                # Still running; the rounds below get them all if they do not fork faster than they die.
+                pass
+        try:
+            for _ in range(1 if frozen else tree.TRIES):
+                left = tree.pids(home)
+                for pid in left:
+                    try:
+                        os.kill(pid, SIGKILL)
+                    except ProcessLookupError:
+                        continue
+                if not left or frozen:
+                    break
+                time.sleep(0.001)
+        finally:
+            if self.home("freezer"):
+                self.thaw()
+
+    def _freezer(self) -> str:
+        home = self.home("freezer")
+        if not home:
+            raise PyruncError(
+                'the container cannot be paused: the cgroup controller "freezer" is not available to it'
+            )
+        return home
+
+    def freeze(self) -> None:
+        from pyrunc.linux.cgroups.v1 import freezer
+
+        freezer.freeze(self._freezer())
+
+    def thaw(self) -> None:
+        from pyrunc.linux.cgroups.v1 import freezer
+
+        freezer.thaw(self._freezer())
+
+    def frozen(self) -> bool:
+        home = self.home("freezer")
+        if not home:
+            return False
+        try:
+            # Not freezer.state, which a frozen parent changes too.
+            return files.get(home, "freezer.self_freezing") == "1"
+        except OSError:
+            # Removed: no process is held there.
+            return False
+
+    def oom_kills(self) -> int:
+        home = self.home("memory")
+        try:
+            return files.keyed(files.get(home, "memory.oom_control"), "oom_kill") if home else 0
+        except OSError:
+            return 0
+
+    def remove(self) -> None:
+        for home in self.homes:
+            tree.remove(home.path)
+        if self._made:
+            own = {home.path for home in self.homes}
+            tree.remove_empty([path for path in self._made if path not in own])

@@ -1,0 +1,120 @@
+"""Writing cpu, cpuset, memory and pids limits to the files of cgroup v2.
+
+Each function takes the cgroup's directory and the object of `linux.resources`, and raises KernelError or
+PyruncError naming file and value. `unholdable` tells what cgroup v2 has no file for.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EINVAL, ENOENT
+
+from pyrunc.errors import PyruncError
+from pyrunc.linux.cgroups.files import put, read, refused, write
+from pyrunc.linux.cgroups.resources import swappiness
+from pyrunc.linux.cgroups.v2.conversion import cpu_weight, maximum, swap_max
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.linux.cgroups.resources import Resources
+
+
+def unholdable(resources: Resources) -> list[str]:
+    """JSON paths of values that are asked for and that cgroup v2 cannot hold."""
+    memory: Resources = resources.get("memory") or {}
+    cpu_values: Resources = resources.get("cpu") or {}
+    found = [f"memory.{key}" for key in ("kernel", "kernelTCP") if (memory.get(key) or 0) > 0]
+    if swappiness(memory) is not None:
+        found.append("memory.swappiness")
+    if memory.get("disableOOMKiller"):
+        found.append("memory.disableOOMKiller")
+    found += [f"cpu.{key}" for key in ("realtimePeriod", "realtimeRuntime") if cpu_values.get(key)]
+    return [f"linux.resources.{name}" for name in found]
+
+
+def cpu(home: str, values: Resources) -> None:
+    """Weight, idle, bandwidth and burst."""
+    shares, idle = values.get("shares") or 0, values.get("idle")
+    # The kernel refuses a weight while idle is 1, so idle is cleared first and set last.
+    if idle == 0 and os.access(f"{home}/cpu.idle", os.F_OK):
+        write(home, "cpu.idle", "0")
+    if shares:
+        write(home, "cpu.weight", str(cpu_weight(shares)))
+    if idle:
+        write(home, "cpu.idle", str(idle))
+    _bandwidth(home, values.get("period") or 0, values.get("quota") or 0, values.get("burst") or 0)
+
+
+def _bandwidth(home: str, period: int, quota: int, burst: int) -> None:
+    burst_later = False
+    if burst:
+        try:
+            put(home, "cpu.max.burst", str(burst))
+        except OSError as error:
+            # Above the present quota; it may fit the new one.
+            burst_later = error.errno == EINVAL and quota > 0
+            if not burst_later:
+                raise refused(home, "cpu.max.burst", str(burst), error) from error
+    if period or quota:
+        present = read(home, "cpu.max").split() if not (period and quota) else ["max", "100000"]
+        quota_text = maximum(quota if quota > 0 else -1) if quota else present[0]
+        write(home, "cpu.max", f"{quota_text} {period or present[1]}")
+    if burst_later:
+        write(home, "cpu.max.burst", str(burst))
+
+
+def cpuset(home: str, values: Resources) -> None:
+    """CPUs and memory nodes."""
+    for key, name in (("cpus", "cpuset.cpus"), ("mems", "cpuset.mems")):
+        if value := values.get(key):
+            write(home, name, value)
+
+
+def memory(home: str, values: Resources) -> None:
+    """Limits of memory and swap, and protection. Swap comes first, so that it is there when memory runs short."""
+    limit, swap = values.get("limit") or 0, values.get("swap") or 0
+    if values.get("checkBeforeUpdate"):
+        _check_usage(home, limit)
+    swap_limit = swap_max(limit, swap)
+    if swap_limit is not None:
+        _swap(home, swap_limit)
+    if limit:
+        write(home, "memory.max", maximum(limit))
+    if reservation := values.get("reservation"):
+        write(home, "memory.low", maximum(reservation))
+
+
+def _swap(home: str, limit: int) -> None:
+    name, text = "memory.swap.max", maximum(limit)
+    try:
+        put(home, name, text)
+    except OSError as error:
+        # Without swap accounting there is nothing to limit, and "no limit" is true already; where the host
+        # has no swap, "none" is true as well.
+        if error.errno == ENOENT and limit in (-1, 0):
+            return
+        failed = refused(home, name, text, error)
+        if error.errno == ENOENT:
+            failed.remedy = "boot with swapaccount=1, or leave linux.resources.memory.swap out"
+        raise failed from error
+
+
+def _check_usage(home: str, limit: int) -> None:
+    if limit > 0 and (usage := int(read(home, "memory.current"))) > limit:
+        raise PyruncError(
+            f"linux.resources.memory.limit: {limit} is below the current usage of {usage} in {home}",
+            remedy="raise the limit, or drop memory.checkBeforeUpdate to let the kernel reclaim or kill",
+        )
+
+
+def pids(home: str, limit: int) -> None:
+    """How many tasks; negative for as many as the parent allows."""
+    write(home, "pids.max", maximum(limit))
+
+
+def unified(home: str, values: Resources) -> None:
+    """Files verbatim, line by line, since the kernel takes one setting with each write."""
+    for name, text in values.items():
+        for line in str(text).split("\n"):
+            if line:
+                write(home, name, line)

@@ -1,0 +1,256 @@
+"""The cgroup of one container on cgroup v2."""
+
+from __future__ import annotations
+
+import os
+from errno import ENOENT
+
+from pyrunc.errors import KernelError, PyruncError
+from pyrunc.kernel.constants import SIGKILL
+from pyrunc.linux.cgroups import files, tree
+from pyrunc.linux.cgroups.layout import Hierarchy
+from pyrunc.linux.cgroups.place import place
+from pyrunc.linux.cgroups.resources import needed, pids_limit
+from pyrunc.linux.cgroups.v2 import controllers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pyrunc.linux.cgroups.resources import Resources
+    from pyrunc.plan.program import Program
+
+#: The files that whoever a cgroup is delegated to must own, on kernels that do not tell (cgroups(7)).
+_DELEGATED = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
+
+
+class Manager:
+    """See `pyrunc.linux.cgroups.manager.Manager` for what each method promises."""
+
+    version = 2
+
+    def __init__(self, home: str, top: str, offered: tuple[str, ...], rootless: bool, optional: bool) -> None:
+        self.home = home
+        self.top = top
+        self.fresh = False
+        self.owner = -1
+        self._offered = offered
+        self._rootless = rootless
+        self._optional = optional
+        self._made: list[str] = []
+
+    @classmethod
+    def at(cls, hierarchy: Hierarchy, cgroups_path: str, container_id: str, **how: bool) -> Manager:
+        """The manager of the container's cgroup in `hierarchy`."""
+        home = hierarchy.mount + place(cgroups_path, container_id, hierarchy, 2)
+        return cls(home, hierarchy.mount, hierarchy.controllers, **how)
+
+    @classmethod
+    def restored(cls, record: Mapping[str, Any]) -> Manager:
+        """The manager that wrote `record`."""
+        manager = cls(record["home"], record["top"], (), record["rootless"], False)
+        manager._made = list(record["made"])
+        return manager
+
+    def record(self) -> dict[str, object]:
+        return {
+            "version": 2,
+            "home": self.home,
+            "top": self.top,
+            "made": self._made,
+            "rootless": self._rootless,
+        }
+
+    def paths(self) -> dict[str, str]:
+        return {"": self.home} if self.home else {}
+
+    # -- making and limiting ---------------------------------------------------------------------------
+
+    def create(self) -> None:
+        try:
+            try:
+                self.fresh = tree.make(self.home, self.top, self._made)
+            except OSError as error:
+                if self._optional and error.errno in files.DENIED:
+                    # Nothing was asked for, and the hierarchy belongs to somebody else.
+                    self.undo()
+                    self.home = ""
+                    return
+                raise tree.make_failed(self.home, error) from error
+            if not self.fresh:
+                self._check_unused()
+            controllers.provide(self.home, self.top, self._offered)
+            if self.owner >= 0:
+                self._delegate()
+        except BaseException:
+            self.undo()
+            raise
+
+    def _check_unused(self) -> None:
+        if inside := tree.pids(self.home):
+            raise PyruncError(
+                f"container's cgroup is not empty: {len(inside)} process(es) found",
+                remedy=f"{self.home} holds process {inside[0]}: end it or use another linux.cgroupsPath",
+            )
+        if files.keyed(files.read(self.home, "cgroup.events"), "frozen"):
+            raise PyruncError(
+                "container's cgroup unexpectedly frozen", remedy=f"write 0 to cgroup.freeze in {self.home}"
+            )
+
+    def _delegate(self) -> None:
+        """Give the cgroup, not its limits, to the container's user (config-linux.md "Cgroup ownership")."""
+        try:
+            names = files.get("/sys/kernel/cgroup", "delegate").split()
+        except OSError:
+            names = list(_DELEGATED)
+        for path in (self.home, *[f"{self.home}/{name}" for name in names]):
+            try:
+                os.chown(path, self.owner, -1, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise KernelError.of(f"give {path} to user {self.owner}", error) from error
+
+    def undo(self) -> None:
+        if self.home in self._made:
+            tree.remove(self.home)
+        tree.remove_empty(self._made)
+        self._made = []
+
+    def apply(self, resources: Resources) -> None:
+        if not self.home:
+            if (need := needed(resources)) and (path := next(iter(need.values()))):
+                raise PyruncError(f"{path}: this container has no cgroup", remedy="set linux.cgroupsPath")
+            return
+        from pyrunc.linux.cgroups.v2 import limits
+
+        refuse_unholdable(resources)
+        need = needed(resources)
+        controllers.demand(self.home, need)
+        cpu = resources.get("cpu") or {}
+        if "cpu" in need or cpu.get("quota"):
+            limits.cpu(self.home, cpu)
+        if "cpuset" in need:
+            limits.cpuset(self.home, cpu)
+        memory = resources.get("memory")
+        # "Unlimited" alone needs no controller, and then has no file either.
+        if memory and ("memory" in need or self._has("memory.max")):
+            limits.memory(self.home, memory)
+        tasks = pids_limit(resources)
+        if tasks is not None and (tasks >= 0 or self._has("pids.max")):
+            limits.pids(self.home, tasks)
+        self._devices(resources)
+        if unified := resources.get("unified"):
+            limits.unified(self.home, unified)
+
+    def _has(self, name: str) -> bool:
+        return os.access(f"{self.home}/{name}", os.F_OK)
+
+    def _devices(self, resources: Resources) -> None:
+        from pyrunc.linux.cgroups.devices import rules
+
+        normal = rules.table(rules.rules(resources.get("devices") or ()))
+        if self.fresh and rules.allows_everything(normal):
+            return
+        from pyrunc.linux.cgroups.devices import program_v2
+
+        try:
+            program_v2.attach(self.home, program_v2.emit(normal), self.fresh)
+        except KernelError as error:
+            # Without privilege over the host there is no eBPF, and no access to devices beyond the user's own.
+            if not (self._rootless and error.number in files.DENIED):
+                raise
+
+    # -- processes -------------------------------------------------------------------------------------
+
+    def join(self, pid: int) -> None:
+        if self.home:
+            files.write(self.home, "cgroup.procs", str(pid))
+
+    def plan_entry(self, program: Program) -> None:
+        """Nothing: clone3 puts init into `directory`."""
+
+    def entrances(self) -> dict[str, int]:
+        return {}
+
+    def directory(self) -> int | None:
+        if not self.home:
+            return None
+        try:
+            return os.open(self.home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise KernelError.of(f"open cgroup {self.home}", error) from error
+
+    def pids(self) -> list[int]:
+        return tree.pids(self.home) if self.home else []
+
+    def kill(self) -> None:
+        if not self.home:
+            return
+        try:
+            files.put(self.home, "cgroup.kill", "1")
+        except OSError as error:
+            if error.errno != ENOENT:
+                raise files.refused(self.home, "cgroup.kill", "1", error) from error
+            # Linux before 5.14, a threaded cgroup, or a cgroup that is gone.
+            if os.path.isdir(self.home):
+                self._kill_each()
+
+    def _kill_each(self) -> None:
+        self.freeze()
+        try:
+            for pid in tree.pids(self.home):
+                try:
+                    os.kill(pid, SIGKILL)
+                except ProcessLookupError:
+                    continue
+        finally:
+            self.thaw()
+
+    def freeze(self) -> None:
+        from pyrunc.linux.cgroups.v2 import freezer
+
+        freezer.freeze(self._existing())
+
+    def thaw(self) -> None:
+        from pyrunc.linux.cgroups.v2 import freezer
+
+        freezer.thaw(self._existing())
+
+    def _existing(self) -> str:
+        if not self.home:
+            raise PyruncError("the container cannot be paused: it has no cgroup", remedy="set linux.cgroupsPath")
+        return self.home
+
+    def frozen(self) -> bool:
+        from pyrunc.linux.cgroups.v2 import freezer
+
+        try:
+            return bool(self.home) and freezer.frozen(self.home)
+        except OSError:
+            # Removed: no process is held there.
+            return False
+
+    def oom_kills(self) -> int:
+        try:
+            text = files.get(self.home, "memory.events") if self.home else ""
+        except OSError:
+            return 0
+        return files.keyed(text, "oom_kill")
+
+    def remove(self) -> None:
+        if self.home:
+            tree.remove(self.home)
+        tree.remove_empty([path for path in self._made if path != self.home])
+
+
+def refuse_unholdable(resources: Resources) -> None:
+    """Raise PyruncError if cgroup v2 has no file for a value that is asked for."""
+    from pyrunc.linux.cgroups.v2 import limits
+
+    if values := limits.unholdable(resources):
+        raise PyruncError(
+            f"cgroup v2 cannot hold {', '.join(values)}",
+            remedy="remove it from the configuration; this host has no cgroup v1",
+        )

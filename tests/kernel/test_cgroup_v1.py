@@ -1,0 +1,395 @@
+"""cgroup v1 on the hierarchies of this host, each test in a sub-tree of its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyrunc.errors import KernelError, PyruncError
+from pyrunc.linux.cgroups import files, tree
+from pyrunc.linux.cgroups.layout import layout
+from pyrunc.linux.cgroups.manager import choose, restore
+
+HOST = layout()
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="making cgroups needs root"),
+    pytest.mark.skipif(HOST.pure_v2 or not HOST.v1, reason="this host has no cgroup v1"),
+]
+COUNT = itertools.count()
+SLEEP = ("/bin/sleep", "1000")
+
+
+def below_cgroups(path: str) -> list[str]:
+    """Every directory `path` of a test, in whichever hierarchy."""
+    return [mount for mount in (h.mount + path for h in HOST.v1) if os.path.isdir(mount)]
+
+
+@pytest.fixture
+def top() -> Iterator[str]:
+    """A place of one's own; whatever is in it at the end is killed and removed."""
+    path = f"/pyrunc-test-{os.getpid()}-{next(COUNT)}"
+    yield path
+    left = below_cgroups(path)
+    for directory in left:
+        if "freezer" in directory:
+            for cgroup in reversed(list(tree.below(directory))):
+                files.write(cgroup, "freezer.state", "THAWED")
+        for pid in tree.pids(directory):
+            os.kill(pid, signal.SIGKILL)
+    for directory in left:
+        tree.remove(directory)
+
+
+@pytest.fixture
+def make(top: str) -> Iterator[Callable[..., Any]]:
+    """Make a manager with its cgroups, one for each call."""
+    made = []
+
+    def make(resources: dict[str, Any] | None = None, name: str = "box") -> Any:
+        config: Any = {"linux": {"resources": resources or {}, "cgroupsPath": f"{top}/{name}"}}
+        manager = choose(config, "id", HOST, rootless=False)
+        manager.create()
+        made.append(manager)
+        manager.apply(resources or {})
+        return manager
+
+    yield make
+    for manager in made:
+        manager.kill()
+        manager.remove()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a program inside a manager's cgroups: it waits until it is there."""
+    running = []
+
+    def start(manager: Any, *command: str, **options: Any) -> subprocess.Popen[bytes]:
+        waiting = ("/bin/sh", "-c", 'read go <&0; exec "$@"', "sh", *command)
+        process = subprocess.Popen(waiting, stdin=subprocess.PIPE, **options)
+        running.append(process)
+        manager.join(process.pid)
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.close()
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def held(manager: Any, controller: str, name: str) -> str:
+    return files.read(manager.paths()[controller], name)
+
+
+def test_layout_is_that_of_mountinfo() -> None:
+    mounts = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        words = line.split()
+        if words[words.index("-") + 1] in ("cgroup", "cgroup2"):
+            mounts[words[4]] = words[-1]
+    for hierarchy in HOST.v1:
+        assert set(hierarchy.controllers) <= set(mounts[hierarchy.mount].split(","))
+    assert len(HOST.v1) == len([mount for mount in mounts if mount != "/sys/fs/cgroup/unified"])
+
+
+def test_a_layout_elsewhere_is_found_in_mountinfo(folder: Path) -> None:
+    # Nothing is mounted at the conventional places below this folder.
+    assert {h.mount for h in layout(str(folder)).v1} == {h.mount for h in HOST.v1}
+
+
+def test_limits_are_written(make: Callable[..., Any]) -> None:
+    manager = make(
+        {
+            "cpu": {"shares": 512, "quota": 20000, "period": 50000, "burst": 1000, "cpus": "0", "mems": "0"},
+            "memory": {"limit": 64 << 20, "reservation": 32 << 20, "swap": 128 << 20, "swappiness": 30},
+            "pids": {"limit": 17},
+        }
+    )
+    assert held(manager, "cpu", "cpu.shares") == "512"
+    assert held(manager, "cpu", "cpu.cfs_quota_us") == "20000"
+    assert held(manager, "cpu", "cpu.cfs_period_us") == "50000"
+    assert held(manager, "cpu", "cpu.cfs_burst_us") == "1000"
+    assert held(manager, "cpuset", "cpuset.cpus") == "0"
+    assert held(manager, "memory", "memory.limit_in_bytes") == str(64 << 20)
+    assert held(manager, "memory", "memory.soft_limit_in_bytes") == str(32 << 20)
+    assert held(manager, "memory", "memory.memsw.limit_in_bytes") == str(128 << 20)
+    assert held(manager, "memory", "memory.swappiness") == "30"
+    assert held(manager, "pids", "pids.max") == "17"
+
+
+def test_limits_move_both_ways(make: Callable[..., Any]) -> None:
+    manager = make({"memory": {"limit": 64 << 20, "swap": 64 << 20}})
+    for size in (256 << 20, 16 << 20):
+        manager.apply({"memory": {"limit": size, "swap": size}, "cpu": {"period": size >> 11, "quota": size >> 12}})
+        assert held(manager, "memory", "memory.limit_in_bytes") == str(size)
+        assert held(manager, "memory", "memory.memsw.limit_in_bytes") == str(size)
+        assert held(manager, "cpu", "cpu.cfs_quota_us") == str(size >> 12)
+    manager.apply({"memory": {"limit": -1}, "cpu": {"quota": -1}, "pids": {"limit": -1}})
+    assert int(held(manager, "memory", "memory.memsw.limit_in_bytes")) > 1 << 60
+    assert held(manager, "cpu", "cpu.cfs_quota_us") == "-1"
+    assert held(manager, "pids", "pids.max") == "max"
+
+
+def test_idle_and_shares(make: Callable[..., Any]) -> None:
+    manager = make({"cpu": {"shares": 300, "idle": 1}})
+    assert held(manager, "cpu", "cpu.idle") == "1"
+    manager.apply({"cpu": {"shares": 400, "idle": 0}})
+    assert held(manager, "cpu", "cpu.shares") == "400"
+
+
+@pytest.mark.parametrize(
+    ("resources", "texts"),
+    [
+        ({"cpu": {"cpus": "0-9999"}}, ('write "0-9999" to cpuset.cpus in /', "its parent")),
+        ({"cpu": {"shares": 1}}, ("cpu.shares: the kernel made 2 of 1",)),
+        ({"cpu": {"period": 1}}, ('write "1" to cpu.cfs_period_us in /', "invalid argument")),
+        ({"memory": {"kernel": 1 << 20}}, ("memory.kernel",)),
+        ({"unified": {"misc.max": "1"}}, ("unified",)),
+    ],
+)
+def test_refused_values_name_file_and_value(
+    make: Callable[..., Any], top: str, resources: dict[str, Any], texts: tuple[str, ...]
+) -> None:
+    with pytest.raises(PyruncError) as caught:
+        make(resources)
+    for text in texts:
+        assert text in str(caught.value)
+
+
+def test_memory_limit_below_usage_says_so(make: Callable[..., Any], start: Callable[..., Any]) -> None:
+    manager = make()
+    # What a process locked into memory holds cannot be taken from it.
+    hold = "import mmap,sys,time; m=mmap.mmap(-1, 32<<20); m.write(b'x'*(32<<20)); print(flush=True); time.sleep(99)"
+    process = start(manager, "/usr/bin/python3", "-c", hold, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    with pytest.raises(KernelError, match=r"unable to set memory limit to 1048576 \(current usage: \d+, peak"):
+        manager.apply({"memory": {"limit": 1 << 20}})
+
+
+def test_cpuset_below_an_empty_parent(make: Callable[..., Any], top: str, start: Callable[..., Any]) -> None:
+    os.mkdir(f"/sys/fs/cgroup/cpuset{top}")
+    manager = make(name="a/b")
+    assert held(manager, "cpuset", "cpuset.mems") == files.read("/sys/fs/cgroup/cpuset", "cpuset.mems")
+    start(manager, *SLEEP)
+
+
+def test_pids_limit_bites(make: Callable[..., Any], start: Callable[..., Any]) -> None:
+    manager = make({"pids": {"limit": 3}})
+    script = "sleep 9 & sleep 9 & sleep 9 & sleep 9 & wait"
+    process = start(manager, "/bin/sh", "-c", script, stderr=subprocess.PIPE)
+    assert b"fork" in process.stderr.readline()
+
+
+def test_denied_device_bites(make: Callable[..., Any], start: Callable[..., Any]) -> None:
+    manager = make({"devices": [{"allow": False, "access": "rwm"}]})
+    for device, works in (("/dev/null", True), ("/dev/urandom", True), ("/dev/kmsg", False), ("/dev/fuse", False)):
+        if os.path.exists(device):
+            process = start(manager, "/bin/sh", "-c", f": < {device}", stderr=subprocess.PIPE)
+            word = process.stderr.read()
+            assert (process.wait() == 0) == works, (device, word)
+            assert works or b"not permitted" in word
+    assert "c 1:3 rwm" in held(manager, "devices", "devices.list")
+
+
+def test_device_list_is_updated_without_a_gap(make: Callable[..., Any], start: Callable[..., Any]) -> None:
+    extra = {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "rw"}
+    manager = make({"devices": [extra]})
+    start(manager, *SLEEP)
+    os.mkdir(manager.paths()["devices"] + "/inner")
+    assert "c 1:11 rwm" in held(manager, "devices", "devices.list")
+    manager = restore(json.loads(json.dumps(manager.record())))
+    manager.apply({"devices": []})
+    assert "c 1:11" not in held(manager, "devices", "devices.list")
+    assert "c 1:3 rwm" in held(manager, "devices", "devices.list")
+
+
+def test_privileged_allows_every_device(make: Callable[..., Any]) -> None:
+    manager = make({"devices": [{"allow": True, "access": "rwm"}]})
+    assert held(manager, "devices", "devices.list") == "a *:* rwm"
+    manager.apply({"devices": []})
+    assert "a " not in held(manager, "devices", "devices.list")
+
+
+def test_join_and_pids_in_every_hierarchy(make: Callable[..., Any], top: str, start: Callable[..., Any]) -> None:
+    manager = make()
+    process = start(manager, *SLEEP)
+    assert manager.pids() == [process.pid]
+    lines = Path(f"/proc/{process.pid}/cgroup").read_text().splitlines()
+    v1 = [line for line in lines if not line.startswith("0::")]
+    assert all(line.endswith(f":{top}/box") for line in v1), lines
+
+
+def test_a_process_enters_by_itself(make: Callable[..., Any], top: str) -> None:
+    from pyrunc.plan.program import Program
+
+    manager = make()
+    program = Program()
+    manager.plan_entry(program)
+    entrances = manager.entrances()
+    assert set(entrances) == set(program.slots)
+    pid = os.fork()
+    if pid == 0:
+        for descriptor in entrances.values():
+            os.write(descriptor, b"0")
+        signal.pause()
+        os._exit(0)
+    for descriptor in entrances.values():
+        os.close(descriptor)
+    until = time.monotonic() + 5
+    while manager.pids() != [pid] and time.monotonic() < until:
+        time.sleep(0.001)
+    time.sleep(0.01)
+    text = Path(f"/proc/{pid}/cgroup").read_text()
+    assert text.count(f":{top}/box\n") == len(HOST.v1)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_freeze_and_thaw(make: Callable[..., Any], start: Callable[..., Any]) -> None:
+    manager = make()
+    process = start(manager, "/bin/sh", "-c", "while :; do :; done")
+    assert not manager.frozen()
+    manager.freeze()
+    assert manager.frozen()
+
+    def used() -> str:
+        return Path(f"/proc/{process.pid}/stat").read_text().split()[13]
+
+    before = used()
+    time.sleep(0.1)
+    assert used() == before
+    manager.thaw()
+    assert not manager.frozen()
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_kill_and_remove_with_cgroups_inside(make: Callable[..., Any], top: str, paused: bool) -> None:
+    manager = make()
+    outer = subprocess.Popen(SLEEP)
+    inner = subprocess.Popen(SLEEP)
+    try:
+        manager.join(outer.pid)
+        for path in set(manager.paths().values()):
+            os.makedirs(f"{path}/a/b")
+        for name in ("cpus", "mems"):
+            for part in ("a", "a/b"):
+                value = held(manager, "cpuset", f"cpuset.{name}")
+                files.write(manager.paths()["cpuset"] + f"/{part}", f"cpuset.{name}", value)
+        for path in set(manager.paths().values()):
+            files.write(f"{path}/a/b", "cgroup.procs", str(inner.pid))
+        assert sorted(manager.pids()) == sorted([outer.pid, inner.pid])
+        if paused:
+            manager.freeze()
+        manager.kill()
+        manager.remove()
+        assert below_cgroups(f"{top}/box") == []
+        assert below_cgroups(top) == [], "the parents made for it are gone too"
+    finally:
+        for process in (outer, inner):
+            process.kill() if process.poll() is None else None
+            assert process.wait() == -signal.SIGKILL
+
+
+def test_remove_says_what_keeps_it(make: Callable[..., Any], start: Callable[..., Any], monkeypatch: Any) -> None:
+    monkeypatch.setattr(tree, "TRIES", 3)
+    manager = make()
+    process = start(manager, *SLEEP)
+    with pytest.raises(KernelError, match=rf"device or resource busy .*such as {process.pid}: kill them first"):
+        manager.remove()
+
+
+def test_remove_of_what_is_gone_is_fine(make: Callable[..., Any]) -> None:
+    manager = make()
+    manager.remove()
+    manager.remove()
+    manager.kill()
+    assert manager.pids() == []
+    assert not manager.frozen()
+    assert manager.oom_kills() == 0
+
+
+def test_a_used_cgroup_is_refused_and_left_alone(make: Callable[..., Any], top: str, start: Callable[..., Any]) -> None:
+    first = make()
+    start(first, *SLEEP)
+    before = below_cgroups(f"{top}/box")
+    with pytest.raises(PyruncError, match=r"container's cgroup is not empty: 1 process\(es\) found"):
+        make()
+    assert below_cgroups(f"{top}/box") == before
+
+
+def test_a_frozen_cgroup_is_refused(make: Callable[..., Any]) -> None:
+    first = make()
+    files.write(first.paths()["freezer"], "freezer.state", "FROZEN")
+    with pytest.raises(PyruncError, match="container's cgroup unexpectedly frozen"):
+        make()
+    first.thaw()
+
+
+def test_undo_removes_what_was_made_and_nothing_else(top: str) -> None:
+    os.mkdir(f"/sys/fs/cgroup/pids{top}")
+    os.mkdir(f"/sys/fs/cgroup/pids{top}/box")
+    manager = choose({"linux": {"cgroupsPath": f"{top}/box"}}, "id", HOST, rootless=False)  # type: ignore[typeddict-item]
+    manager.create()
+    manager.undo()
+    assert below_cgroups(top) == [f"/sys/fs/cgroup/pids{top}"]
+    assert os.path.isdir(f"/sys/fs/cgroup/pids{top}/box")
+
+
+def test_oom_kill_is_counted(make: Callable[..., Any], start: Callable[..., Any]) -> None:
+    manager = make({"memory": {"limit": 8 << 20, "swap": 8 << 20}})
+    assert manager.oom_kills() == 0
+    process = start(manager, "/usr/bin/python3", "-c", "x = b'x' * (64 << 20)")
+    assert process.wait() == -signal.SIGKILL
+    assert manager.oom_kills() >= 1
+
+
+def as_user(action: Callable[[], None]) -> str:
+    """Run `action` in a child of uid 65534; the text of its error."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setresuid(65534, 65534, 65534)
+        try:
+            action()
+            os.write(writer, b"done")
+        except PyruncError as error:
+            os.write(writer, str(error).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        text = file.read().decode()
+    os.waitpid(pid, 0)
+    return text
+
+
+def test_rootless_goes_without_only_if_nothing_is_asked(top: str) -> None:
+    def attempt(config: Any) -> Callable[[], None]:
+        def action() -> None:
+            manager = choose(config, f"pyrunc-test-{os.getpid()}", HOST, rootless=True)
+            manager.create()
+            manager.apply(config["linux"].get("resources", {}))
+            assert manager.paths() == {}
+            assert manager.entrances() == {}
+            manager.join(os.getpid())
+
+        return action
+
+    assert as_user(attempt({"linux": {"resources": {"pids": {"limit": -1}}}})) == "done"
+    for linux in ({"resources": {"pids": {"limit": 5}}}, {"cgroupsPath": top}):
+        text = as_user(attempt({"linux": linux}))
+        assert text.startswith("make cgroup /sys/fs/cgroup/")
+        assert "permission denied" in text
+        assert "delegated" in text

@@ -1,0 +1,189 @@
+"""Device rules: their normal form, the cgroup v1 list and the cgroup v2 program all mean what the rules say."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyrunc.errors import PyruncError
+from pyrunc.linux.cgroups.devices import allowlist_v1, program_v2, rules
+
+ACCESSES = ["".join(c for c in "rwm" if c in s) for s in ("r", "w", "m", "rw", "rm", "wm", "rwm")]
+NUMBERS = st.sampled_from([None, -1, 0, 1, 3, 5, (1 << 32) - 1])
+RULES = st.lists(
+    st.fixed_dictionaries(
+        {
+            "allow": st.booleans(),
+            "type": st.sampled_from([None, "a", "b", "c"]),
+            "major": NUMBERS,
+            "minor": NUMBERS,
+            "access": st.sampled_from(ACCESSES),
+        }
+    ),
+    max_size=8,
+)
+#: Numbers the rules name, and one they do not (10:200, 136, 1:5... come from the default rules).
+MAJORS = (0, 1, 3, 5, 10, 136, 4095, (1 << 32) - 1)
+MINORS = (0, 1, 3, 5, 200, (1 << 20) - 1, (1 << 32) - 1)
+POINTS = [(kind, major, minor) for kind in "bc" for major in MAJORS for minor in MINORS]
+
+
+def told_by(devices: list[dict[str, Any]], kind: str, major: int, minor: int) -> int:
+    """What is allowed, straight from the specification: for each kind of access the last rule decides."""
+    allowed = 0
+    default = [{"allow": a, "type": t, "major": x, "minor": y, "bits": b} for a, t, x, y, b in rules.DEFAULT]
+    for rule in [*devices, *default]:
+        bits = rule.get("bits") or sum({"m": 1, "r": 2, "w": 4}[letter] for letter in rule["access"])
+        if (rule["type"] or "a") not in ("a", kind):
+            continue
+        if rule["major"] not in (None, -1, major) or rule["minor"] not in (None, -1, minor):
+            continue
+        allowed = allowed | bits if rule["allow"] else allowed & ~bits
+    return allowed
+
+
+def interpret(code: bytes, kind: str, access: int, major: int, minor: int) -> int:
+    """Run an eBPF program of the few instructions that ours are made of, as the kernel would."""
+    context = struct.pack("<III", access << 16 | {"b": 1, "c": 2}[kind], major, minor)
+    registers = [0] * 11
+    registers[1] = 0
+    at = steps = 0
+    while True:
+        steps += 1
+        assert steps <= len(code)
+        opcode, both, offset, immediate = struct.unpack_from("<BBhi", code, at * 8)
+        target, source = both & 15, both >> 4
+        at += 1
+        if opcode == 0x61:
+            registers[target] = struct.unpack_from("<I", context, registers[source] + offset)[0]
+        elif opcode == 0xBF:
+            registers[target] = registers[source]
+        elif opcode == 0xB7:
+            registers[target] = immediate
+        elif opcode == 0x57:
+            registers[target] &= immediate & (1 << 64) - 1
+        elif opcode == 0x77:
+            registers[target] >>= immediate
+        elif opcode == 0x56:
+            if registers[target] & 0xFFFFFFFF != immediate & 0xFFFFFFFF:
+                at += offset
+        elif opcode == 0x45:
+            if registers[target] & immediate & (1 << 64) - 1:
+                at += offset
+        elif opcode == 0x95:
+            return registers[0]
+        else:
+            raise AssertionError(f"unexpected instruction {opcode:#x}")
+
+
+def kernel_v1(planned: allowlist_v1.Writes, kind: str, access: int, major: int, minor: int) -> bool:
+    """What a v1 cgroup, fresh below one that allows everything, lets pass after these writes."""
+    allow_all, exceptions = True, {}
+    letters = {"r": 2, "w": 4, "m": 1}
+    for name, line in planned:
+        if line == "a":
+            allow_all, exceptions = name == "devices.allow", {}
+            continue
+        of, numbers, what = line.split(" ")
+        pair = tuple(-1 if word == "*" else int(word) for word in numbers.split(":"))
+        bits = sum(letters[letter] for letter in what)
+        if allow_all == (name == "devices.deny"):
+            exceptions[of, pair] = exceptions.get((of, pair), 0) | bits
+        else:
+            exceptions[of, pair] = exceptions.get((of, pair), 0) & ~bits
+    matching = [
+        bits
+        for (of, (x, y)), bits in exceptions.items()
+        if of == kind and x in (-1, major) and y in (-1, minor)
+    ]
+    if allow_all:
+        return not any(bits & access for bits in matching)
+    return any(not access & ~bits for bits in matching)
+
+
+@settings(max_examples=400, deadline=None)
+@given(RULES)
+def test_program_decides_as_the_rules_do(devices: list[dict[str, Any]]) -> None:
+    code = program_v2.emit(rules.table(rules.rules(devices)))
+    for kind, major, minor in POINTS:
+        allowed = told_by(devices, kind, major, minor)
+        for access in range(1, 8):
+            assert interpret(code, kind, access, major, minor) == (not access & ~allowed)
+
+
+@settings(max_examples=400, deadline=None)
+@given(RULES)
+def test_v1_list_decides_as_the_rules_do_or_is_refused(devices: list[dict[str, Any]]) -> None:
+    normal = rules.table(rules.rules(devices))
+    try:
+        planned = allowlist_v1.writes(normal, None)
+    except PyruncError as error:
+        assert "cgroup v1 cannot hold these rules" in str(error)
+        return
+    for kind, major, minor in POINTS:
+        allowed = told_by(devices, kind, major, minor)
+        for access in range(1, 8):
+            assert kernel_v1(planned, kind, access, major, minor) == (not access & ~allowed)
+
+
+@settings(max_examples=200, deadline=None)
+@given(RULES, RULES)
+def test_v1_update_never_allows_more_than_before_or_after(
+    before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> None:
+    start, target = (rules.table(rules.rules(devices)) for devices in (before, after))
+    held, wanted = allowlist_v1.allowed(start), allowlist_v1.allowed(target)
+    if held is None or wanted is None or rules.allows_everything(target):
+        return
+    listed = "\n".join(rules.text(*key, bits) for key, bits in held.items())
+    planned = allowlist_v1.writes(target, listed)
+    assert not allowlist_v1.loosens(planned)
+    have = dict(held)
+    for name, line in planned:
+        ((key, bits),) = (allowlist_v1._parse(line) or {}).items()
+        have[key] = have.get(key, 0) | bits if name == "devices.allow" else have.get(key, 0) & ~bits
+        assert not have[key] & ~(held.get(key, 0) | wanted.get(key, 0))
+    assert {key: bits for key, bits in have.items() if bits} == wanted
+
+
+def test_default_rules_are_always_there() -> None:
+    normal = rules.table(rules.rules([{"allow": False, "access": "rwm"}]))
+    assert normal["c", 1, 3] == rules.EVERYTHING
+    assert normal["c", 136, -1] == rules.EVERYTHING
+    assert normal["b", -1, -1] == rules.MKNOD
+    assert ("c", 5, 1) not in normal, "the host's console is not for containers"
+    assert normal == rules.table(rules.rules([])), "without rules everything else is denied"
+
+
+def test_privileged_needs_one_write() -> None:
+    normal = rules.table(rules.rules([{"allow": True, "access": "rwm"}]))
+    assert rules.allows_everything(normal)
+    assert allowlist_v1.writes(normal, None) == (("devices.allow", "a"),)
+
+
+def test_rules_that_v1_cannot_hold_are_refused() -> None:
+    devices = [
+        {"allow": True, "type": "b", "major": 8, "minor": None, "access": "rw"},
+        {"allow": False, "type": "b", "major": 8, "minor": 0, "access": "w"},
+    ]
+    with pytest.raises(PyruncError, match="cgroup v1 cannot hold these rules"):
+        allowlist_v1.writes(rules.table(rules.rules(devices)), None)
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ({"allow": True, "type": "p", "access": "r"}, "type"),
+        ({"allow": True, "access": ""}, "access"),
+        ({"allow": True, "access": "rx"}, "access"),
+        ({"allow": True}, "access"),
+        ({"allow": True, "type": "c", "major": -2, "access": "r"}, "major"),
+        ({"allow": True, "type": "c", "minor": 1 << 32, "access": "r"}, "minor"),
+    ],
+)
+def test_faulty_rules(rule: dict[str, Any], text: str) -> None:
+    assert text in rules.rule_fault(rule)

@@ -1,0 +1,222 @@
+"""Values and places: conversions to cgroup v2, where a cgroup lies, what is refused before anything is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pyrunc.errors import PyruncError
+from pyrunc.linux.cgroups import resources as res
+from pyrunc.linux.cgroups.layout import Hierarchy, Layout, _below, _find
+from pyrunc.linux.cgroups.manager import choose, restore
+from pyrunc.linux.cgroups.place import place
+from pyrunc.linux.cgroups.v2.conversion import cpu_weight, maximum, swap_max
+from pyrunc.validate.report import Report
+
+V1 = Layout(
+    (
+        Hierarchy("/cg/cpu,cpuacct", ("cpu", "cpuacct"), "/"),
+        Hierarchy("/cg/memory", ("memory",), "/own/box"),
+        Hierarchy("/cg/systemd", ("name=systemd",), "/"),
+    ),
+    None,
+)
+V2 = Layout((), Hierarchy("/cg", ("cpu", "memory", "pids"), "/user.slice/session"))
+
+#: What docker and podman send when nothing is asked for.
+NOTHING = {
+    "devices": [{"allow": False, "access": "rwm"}],
+    "memory": {"disableOOMKiller": False, "swappiness": None, "limit": 0},
+    "cpu": {"shares": 0, "quota": 0, "period": 0, "cpus": "", "mems": "", "realtimePeriod": 0},
+    "pids": {"limit": -1},
+    "blockIO": {"weight": 0, "leafWeight": 0, "weightDevice": [], "throttleReadBpsDevice": None},
+    "hugepageLimits": [],
+    "network": {"classID": 0, "priorities": []},
+    "rdma": {},
+    "unified": {},
+}
+
+
+def config(resources: dict[str, Any], **linux: Any) -> Any:
+    return {"linux": {"resources": resources, **linux}}
+
+
+def problems(resources: dict[str, Any], **linux: Any) -> list[str]:
+    report = Report()
+    res.check(config(resources, **linux), None, report)  # type: ignore[arg-type]
+    return [problem.path for problem in report.problems]
+
+
+@pytest.mark.parametrize(
+    ("shares", "weight"),
+    [(0, 0), (1, 1), (2, 1), (10, 4), (100, 17), (512, 59), (1024, 100), (2048, 174), (262144, 10000), (1 << 40, 10000)],
+)
+def test_cpu_weight(shares: int, weight: int) -> None:
+    assert cpu_weight(shares) == weight
+
+
+def test_cpu_weight_grows() -> None:
+    weights = [cpu_weight(shares) for shares in range(2, 262145, 97)]
+    assert weights == sorted(weights)
+    assert set(weights) <= set(range(1, 10001))
+
+
+@pytest.mark.parametrize(
+    ("limit", "swap", "result"),
+    [(-1, 0, -1), (0, 0, None), (100, 0, None), (100, -1, -1), (-1, 300, 300), (100, 300, 200), (100, 100, 0), (0, -1, -1)],
+)
+def test_swap(limit: int, swap: int, result: int | None) -> None:
+    assert swap_max(limit, swap) == result
+
+
+@pytest.mark.parametrize(("limit", "swap"), [(0, 100), (200, 100)])
+def test_swap_that_cannot_be(limit: int, swap: int) -> None:
+    with pytest.raises(PyruncError):
+        swap_max(limit, swap)
+    assert problems({"memory": {"limit": limit, "swap": swap}}) == ["linux.resources.memory.swap"]
+
+
+def test_maximum() -> None:
+    assert [maximum(value) for value in (-1, 0, 5)] == ["max", "0", "5"]
+
+
+@pytest.mark.parametrize(
+    ("path", "version", "result"),
+    [
+        ("", 1, "/own/box/id"),
+        ("sub/x", 1, "/own/box/sub/x"),
+        ("/a//b/./c/", 1, "/a/b/c"),
+        ("", 2, "/own/id"),
+        ("sub", 2, "/own/sub"),
+        ("/a/b", 2, "/a/b"),
+    ],
+)
+def test_place(path: str, version: int, result: str) -> None:
+    assert place(path, "id", Hierarchy("/cg", (), "/own/box"), version) == result
+
+
+@pytest.mark.parametrize("path", ["/a/../b", "..", "/", "//.", "/a\nb", "a\0"])
+def test_hostile_places(path: str) -> None:
+    assert problems({}, cgroupsPath=path) == ["linux.cgroupsPath"]
+    with pytest.raises(PyruncError):
+        place(path, "id", Hierarchy("/cg", (), "/"), 1)
+
+
+def test_paths_of_joined_hierarchies() -> None:
+    manager = choose(config({}), "box1", V1, rootless=False)
+    assert manager.paths() == {
+        "cpu": "/cg/cpu,cpuacct/box1",
+        "cpuacct": "/cg/cpu,cpuacct/box1",
+        "memory": "/cg/memory/own/box/box1",
+        "name=systemd": "/cg/systemd/box1",
+    }
+    assert restore(manager.record()).paths() == manager.paths()
+    assert choose(config({}), "box1", V2, rootless=False).paths() == {"": "/cg/user.slice/box1"}
+
+
+def test_nothing_asked_for_is_accepted() -> None:
+    assert problems(NOTHING) == []
+    assert res.needed(NOTHING) == {}
+    assert res.needed({key: None for key in NOTHING}) == {}
+    assert problems({key: None for key in NOTHING}) == []
+
+
+def test_no_limit_is_dropped() -> None:
+    asked = {
+        "blockIO": {"weight": 10},
+        "network": {"classID": 5},
+        "rdma": {"mlx": {"hcaHandles": 1}},
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
+        "memory": {"swappiness": 101},
+        "unified": {"a/b": "1"},
+        "devices": [{"allow": True, "access": "q"}],
+    }
+    assert sorted(problems(asked)) == [
+        "linux.resources.blockIO.weight",
+        "linux.resources.devices[0]",
+        "linux.resources.hugepageLimits",
+        "linux.resources.memory.swappiness",
+        "linux.resources.network.classID",
+        "linux.resources.rdma",
+        "linux.resources.unified",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("resources", "controller"),
+    [
+        ({"cpu": {"shares": 2}}, "cpu"),
+        ({"cpu": {"quota": 1000}}, "cpu"),
+        ({"cpu": {"idle": 1}}, "cpu"),
+        ({"cpu": {"mems": "0"}}, "cpuset"),
+        ({"memory": {"swap": 5}}, "memory"),
+        ({"memory": {"swappiness": 0}}, "memory"),
+        ({"memory": {"disableOOMKiller": True}}, "memory"),
+        ({"pids": {"limit": 0}}, "pids"),
+        ({"unified": {"io.max": "8:0 rbps=1"}}, "io"),
+    ],
+)
+def test_controllers_that_limits_need(resources: dict[str, Any], controller: str) -> None:
+    assert list(res.needed(resources)) == [controller]
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {"memory": {"kernel": 1}},
+        {"memory": {"kernelTCP": 1}},
+        {"memory": {"swappiness": 0}},
+        {"memory": {"disableOOMKiller": True}},
+        {"cpu": {"realtimeRuntime": 5}},
+        {"cpu": {"realtimePeriod": 5}},
+    ],
+)
+def test_values_that_v2_cannot_hold(resources: dict[str, Any]) -> None:
+    with pytest.raises(PyruncError, match="cgroup v2 cannot hold linux.resources."):
+        choose(config(resources), "x", V2, rootless=False)
+    choose(config(resources), "x", V1, rootless=False)
+
+
+def test_values_that_v1_cannot_hold() -> None:
+    with pytest.raises(PyruncError, match="linux.resources.unified: this host has cgroup v1"):
+        choose(config({"unified": {"memory.high": "5"}}), "x", V1, rootless=False)
+
+
+def test_swappiness_of_go_callers() -> None:
+    assert problems({"memory": {"swappiness": (1 << 64) - 1}}) == []
+    assert res.swappiness({"swappiness": (1 << 64) - 1}) is None
+
+
+def test_pids_limit_of_zero_is_a_limit() -> None:
+    assert res.pids_limit({"pids": {"limit": 0}}) == 1
+    assert res.pids_limit({"pids": {"limit": -1}}) == -1
+    assert res.pids_limit({}) is None
+
+
+def test_host_without_cgroups() -> None:
+    with pytest.raises(PyruncError, match="no cgroup hierarchy is mounted"):
+        choose(config({}), "x", Layout((), None), rootless=False)
+    assert choose(config({}), "x", Layout((), None), rootless=True).paths() == {}
+
+
+def test_delegation_goes_to_the_host_user_of_the_container() -> None:
+    linux = {
+        "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 1000}],
+        "namespaces": [{"type": "cgroup"}],
+    }
+    mounts = [{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["rw"]}]
+    full = {"linux": linux, "mounts": mounts, "process": {"user": {"uid": 7, "gid": 0}}}
+    assert choose(full, "x", V2, rootless=False).owner == 100007  # type: ignore[arg-type, attr-defined]
+    mounts[0]["options"] = ["ro"]
+    assert choose(full, "x", V2, rootless=False).owner == -1  # type: ignore[arg-type, attr-defined]
+
+
+def test_mount_that_shows_part_of_a_hierarchy() -> None:
+    assert _below("/docker/1/x", "/docker/1") == "/x"
+    assert _below("/docker/1", "/docker/1") == "/"
+    assert _below("/docker/12", "/docker/1") == "/"
+    assert _below("/../x", "/") == "/"
+    line = "33 31 0:31 /docker/1 /odd\\040place/cpu ro - cgroup cgroup rw,xattr,cpu,cpuacct"
+    assert _find([line.split(" ")], ("cpu", "cpuacct")) == ("/odd place/cpu", "/docker/1")
+    assert _find([line.split(" ")], ()) is None
