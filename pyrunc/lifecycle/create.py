@@ -2,7 +2,7 @@
 
 The order, and why: the state directory is claimed first, because the claim is what makes the id unique; the
 record is saved before the cgroup is made, so that `delete --force` finds it after a crash; limits are set
-before init enters the cgroup, so that nothing ever runs without them; the record is saved whole before init
+before init enters the cgroup, its first step, so that nothing ever runs without them; the record is saved whole before init
 is released to where `start` can reach it. Whatever fails, `Undo` takes back what was made, newest first.
 """
 
@@ -26,7 +26,7 @@ from pyrunc.lifecycle.undo import Undo
 from pyrunc.linux import hooks
 from pyrunc.linux.idmap import write_maps
 from pyrunc.linux.limits import apply_oom_score_adj, apply_rlimits
-from pyrunc.linux.namespaces import is_new, joined, new_flags
+from pyrunc.linux.namespaces import has, is_new, joined, new_flags
 from pyrunc.plan.talk import HOME, HOOKS, READY, SAY_CONSOLE, SAY_PID, SAY_REACHED
 from pyrunc.spawn.conversation import Conversation, InitEnded, StepFailed
 from pyrunc.spawn.init import Init, spawn
@@ -80,7 +80,7 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
         undo.push(lambda: _poststop(request, container))
         manager = prepared.manager
         manager.create()
-        undo.push(manager.remove)
+        undo.push(manager.undo)
         manager.apply(prepared.config.get("linux", {}).get("resources") or {})
         try:
             _start_init(container, undo)
@@ -125,11 +125,12 @@ def _listener(directory: Directory) -> Socket:
 
 
 def _start_init(container: Container, undo: Undo) -> None:
-    """Spawn init with everything it inherits, and put it into its cgroup, with its ids mapped."""
+    """Spawn init with everything it inherits, and map its ids."""
     prepared = container.prepared
     program, config = prepared.program, prepared.config
-    supplies = dict(prepared.joins)
-    opened: list[int] = []
+    entrances = prepared.manager.entrances()
+    supplies = {**prepared.joins, **entrances}
+    opened = list(entrances.values())
     listener = None
     if "listener" in program.slots:
         listener = _listener(container.directory)
@@ -142,7 +143,12 @@ def _start_init(container: Container, undo: Undo) -> None:
         supplies["hook-output"] = open_output(container.directory)
         opened.append(supplies["hook-output"])
     cgroup = prepared.manager.directory()
-    first = spawn(program, 0 if joined(config) else new_flags(config), supplies, -1 if cgroup is None else cgroup)
+    flags = 0 if joined(config) else new_flags(config)
+    try:
+        first = spawn(program, flags, supplies, -1 if cgroup is None else cgroup)
+    finally:
+        if cgroup is not None:
+            os.close(cgroup)
     container.talk = Conversation(first.talk, program.texts)
     undo.push(container.talk.close)
     undo.push(lambda: _kill(first))
@@ -150,17 +156,14 @@ def _start_init(container: Container, undo: Undo) -> None:
         listener.close()
     init = _second_stage(container.talk, first, undo) if joined(config) else first
     container.init = init
-    if cgroup is None:
-        prepared.manager.join(init.pid)
-    else:
-        os.close(cgroup)
-    write_maps(config, prepared.host, init.pid)
     container.record.pid = init.pid
     container.record.start_time = start_time(init.pid) or 0
     _write_hook_states(container, supplies)
     for descriptor in opened:
         os.close(descriptor)
-    container.talk.go()
+    if has(config, "user"):
+        write_maps(config, prepared.host, init.pid)
+        container.talk.go()
 
 
 def _second_stage(talk: Conversation, first: Init, undo: Undo) -> Init:
@@ -197,8 +200,8 @@ def _converse(container: Container) -> None:
     if listed:
         container.hooks_reached = True
         state = state_document(container.record, CREATING).encode()
-        for kind in ("prestart", "createRuntime"):
-            hooks.run_hooks(kind, listed.get(kind) or (), state)
+        hooks.run_hooks("prestart", listed.get("prestart") or (), state)
+        hooks.run_hooks("createRuntime", listed.get("createRuntime") or (), state)
     talk.go()
     if prepared.choices.asks_home:
         talk.expect(SAY_REACHED, HOME)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import select
-from _signal import SIG_BLOCK, SIGCHLD, SIGWINCH, pthread_sigmask, valid_signals
 
 from pyrunc.kernel.native import syscall
 from pyrunc.lifecycle.console import RawTerminal, copy_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from typing import Final
+else:
+    import _signal  # `signal` costs 5 ms for its enumerations
 
 #: Signals that cannot be caught, that report faults of this very process (SIGPIPE among them), ...: not forwarded.
 _OWN: Final = {4, 5, 7, 8, 9, 11, 13, 19, 31}
@@ -21,8 +23,8 @@ _SIGINFO: Final = 128  # sizeof(struct signalfd_siginfo)
 
 def block_signals() -> int:
     """Block every signal that is to be forwarded; the signalfd(2) on which they arrive from now on."""
-    mask = {number for number in valid_signals() if number not in _OWN}
-    pthread_sigmask(SIG_BLOCK, mask)
+    mask = {number for number in _signal.valid_signals() if number not in _OWN}
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, mask)
     bits = bytearray(8)
     for number in mask:
         bits[(number - 1) // 8] |= 1 << ((number - 1) % 8)
@@ -122,9 +124,9 @@ def _forward(signals: int, pidfd: int, relay: _Relay | None) -> None:
         except BlockingIOError:
             return
         number = int.from_bytes(information[:4], "little")
-        if number == SIGCHLD:
+        if number == _signal.SIGCHLD:
             continue
-        if number == SIGWINCH and relay is not None:
+        if number == _signal.SIGWINCH and relay is not None:
             if os.isatty(0):
                 copy_size(0, relay.master)
             continue

@@ -10,7 +10,7 @@ from pyrunc.linux.cgroups.layout import layout
 from pyrunc.linux.cgroups.manager import choose
 from pyrunc.linux.mounts.facts import gather
 from pyrunc.linux.namespaces import open_joined
-from pyrunc.linux.seccomp.cache import filter_of
+from pyrunc.linux.seccomp import filter_of
 from pyrunc.plan.build import Choices, compile_program
 from pyrunc.plan.host import probe
 from pyrunc.validate.check import check_rules, check_shape

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyrunc.config.spec import Config, IdMapping
+    from pyrunc.config.spec import Config, IDMapping
     from pyrunc.plan.host import Host
     from pyrunc.plan.program import Program
     from pyrunc.validate.report import Report
@@ -21,27 +21,30 @@ if TYPE_CHECKING:
 #: user_namespaces(7): a map file holds at most this many lines (since Linux 4.15).
 MAX_LINES = 340
 
-_KINDS = (("uidMappings", "uid_map", "newuidmap"), ("gidMappings", "gid_map", "newgidmap"))
+
+def _mappings(config: Config) -> tuple[tuple[str, Sequence[IDMapping]], tuple[str, Sequence[IDMapping]]]:
+    """("uid", its mappings), ("gid", its mappings): as the property, the map's file and its program begin."""
+    linux = config.get("linux", {})
+    return ("uid", linux.get("uidMappings") or ()), ("gid", linux.get("gidMappings") or ())
 
 
 def check(config: Config, host: Host, report: Report) -> None:
     """Mappings exactly where a user namespace is made; ranges that do not overlap; at most 340 of them."""
-    linux = config.get("linux", {})
-    for key, _, _ in _KINDS:
-        mappings: Sequence[IdMapping] = linux.get(key) or ()  # type: ignore[assignment]
-        where = f"linux.{key}"
+    for kind, mappings in _mappings(config):
+        where = f"linux.{kind}Mappings"
         if mappings and not has(config, "user"):
             report.error(where, "needs a user namespace", 'add {"type": "user"} to linux.namespaces')
         if not mappings and is_new(config, "user"):
             report.error(where, "is required by a new user namespace", "map at least the id 0")
         if len(mappings) > MAX_LINES:
             report.error(where, f"has {len(mappings)} entries, the kernel takes {MAX_LINES}")
-        for side in ("containerID", "hostID"):
-            _check_overlap(where, side, mappings, report)
+        inside = [(entry["containerID"], entry["size"], index) for index, entry in enumerate(mappings)]
+        outside = [(entry["hostID"], entry["size"], index) for index, entry in enumerate(mappings)]
+        _check_overlap(where, "containerID", sorted(inside), report)
+        _check_overlap(where, "hostID", sorted(outside), report)
 
 
-def _check_overlap(where: str, side: str, mappings: Sequence[IdMapping], report: Report) -> None:
-    ranges = sorted((entry[side], entry["size"], index) for index, entry in enumerate(mappings))  # type: ignore[literal-required]
+def _check_overlap(where: str, side: str, ranges: list[tuple[int, int, int]], report: Report) -> None:
     for first, size, index in ranges:
         if size == 0:
             report.error(f"{where}[{index}].size", "must be at least 1")
@@ -52,7 +55,7 @@ def _check_overlap(where: str, side: str, mappings: Sequence[IdMapping], report:
             report.error(f"{where}[{index}].{side}", f"{following} is mapped twice")
 
 
-def host_id(mappings: Sequence[IdMapping], number: int) -> int | None:
+def host_id(mappings: Sequence[IDMapping], number: int) -> int | None:
     """The host id of the container's id `number`, or None where it is not mapped."""
     for entry in mappings:
         if 0 <= number - entry["containerID"] < entry["size"]:
@@ -94,26 +97,23 @@ def write_maps(config: Config, host: Host, pid: int) -> None:
     An unprivileged caller may map its own id alone; for more, newuidmap(1) and newgidmap(1) do it within
     /etc/subuid and /etc/subgid. Raises KernelError, PyruncError.
     """
-    linux = config.get("linux", {})
-    for key, file, program in _KINDS:
-        mappings: Sequence[IdMapping] = linux.get(key) or ()  # type: ignore[assignment]
+    for kind, mappings in _mappings(config):
+        path = f"/proc/{pid}/{kind}_map"
         if "user" in joined(config):
-            _compare(f"linux.{key}", f"/proc/{pid}/{file}", mappings)
+            _compare(f"linux.{kind}Mappings", path, mappings)
         elif is_new(config, "user"):
-            own = host.euid if key == "uidMappings" else host.egid
+            own = host.euid if kind == "uid" else host.egid
             alone = len(mappings) == 1 and mappings[0]["size"] == 1 and mappings[0]["hostID"] == own
-            if host.euid == 0:
-                _write(f"/proc/{pid}/{file}", mappings)
-            elif alone:
-                if key == "gidMappings":
-                    # An unprivileged gid map is only taken from a process that gave up setgroups(2).
-                    _write_text(f"/proc/{pid}/setgroups", "deny")
-                _write(f"/proc/{pid}/{file}", mappings)
-            else:
-                _map_by_program(program, pid, mappings)
+            if host.euid != 0 and not alone:
+                _map_by_program(f"new{kind}map", pid, mappings)
+                continue
+            if host.euid != 0 and kind == "gid":
+                # An unprivileged gid map is only taken from a process that gave up setgroups(2).
+                _write_text(f"/proc/{pid}/setgroups", "deny")
+            _write(path, mappings)
 
 
-def _write(path: str, mappings: Sequence[IdMapping]) -> None:
+def _write(path: str, mappings: Sequence[IDMapping]) -> None:
     _write_text(path, "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings))
 
 
@@ -132,7 +132,7 @@ def _write_text(path: str, text: str) -> None:
         ) from error
 
 
-def _compare(where: str, path: str, mappings: Sequence[IdMapping]) -> None:
+def _compare(where: str, path: str, mappings: Sequence[IDMapping]) -> None:
     if not mappings:
         return
     with open(path, encoding="ascii") as file:
@@ -144,7 +144,7 @@ def _compare(where: str, path: str, mappings: Sequence[IdMapping]) -> None:
         )
 
 
-def _map_by_program(name: str, pid: int, mappings: Sequence[IdMapping]) -> None:
+def _map_by_program(name: str, pid: int, mappings: Sequence[IDMapping]) -> None:
     """Run newuidmap(1) or newgidmap(1): set-uid root, held to /etc/subuid and /etc/subgid."""
     words = [name, str(pid)]
     for entry in mappings:

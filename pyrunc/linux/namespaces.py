@@ -79,7 +79,7 @@ def new_flags(config: Config) -> int:
     """The clone3(2) flags of the namespaces to create, without the cgroup namespace.
 
     The root of a new cgroup namespace is the cgroup of the process that makes it, so init makes that one
-    with unshare(2) after the runtime has placed it (cgroup_namespaces(7)).
+    with unshare(2) after it has entered its cgroup (cgroup_namespaces(7)).
     """
     flags = 0
     for kind, path in listed(config).items():
@@ -173,7 +173,7 @@ def _plan_second_stage(flags: int, program: Program) -> None:
 
 
 def plan_cgroup(config: Config, program: Program) -> None:
-    """Emit the new cgroup namespace, after the runtime has put init into its cgroup."""
+    """Emit the new cgroup namespace, after init has entered its cgroup."""
     if is_new(config, "cgroup"):
         program.call("unshare", CLONE_NEWCGROUP, step="create the cgroup namespace", of="linux.namespaces")
 

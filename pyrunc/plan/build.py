@@ -30,8 +30,9 @@ from pyrunc.plan.talk import HOME, HOOKS, READY, hear, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Literal
+
     from pyrunc.config.spec import Config
-    from pyrunc.linux.cgroups.layout import Layout
     from pyrunc.linux.cgroups.manager import Manager
     from pyrunc.plan.host import Host
     from pyrunc.plan.program import Register
@@ -80,41 +81,48 @@ class Choices:
 
 
 def compile_program(
-    config: Config, host: Host, choices: Choices, bpf: bytes | None, layout: Layout, manager: Manager
+    config: Config, host: Host, choices: Choices, bpf: bytes | None, manager: Manager
 ) -> Program:
-    """Compile the whole life of init, from its namespaces to execve. Pure: reads only its arguments."""
+    """Compile the whole life of init, from its namespaces to execve. Pure: reads only its arguments.
+
+    First of all init enters its cgroup: from then on everything is accounted and limited.
+    """
     program = Program(3 + choices.extra_descriptors)
     program.set(TALK, program.inherit("talk"))
     # A name for ps(1); the kernel would show the number of a descriptor.
     program.call("prctl", PR_SET_NAME, "pyrunc-init", 0, 0, 0, step="set the name of the process")
+    manager.plan_entry(program)
     namespaces.plan_join(config, host, program)
-    hear(program, "wait for the cgroup and the id maps")
+    if namespaces.has(config, "user"):
+        hear(program, "wait for the id maps")
     # What the host keeps from others is opened while init still has the runtime's own uid.
     sources = mounts.plan_sources(config, host, program)
     root = rootfs.plan_enter(config, host, program)
     idmap.plan_root(config, program)
     _plan_before_root(config, host, choices, program)
     proc = procfs.plan_open(program) if config.get("linux", {}).get("sysctl") else None
-    _plan_tree(config, host, program, root, sources, layout, manager)
+    slave = _plan_tree(config, host, program, root, sources)
     say(program, HOOKS, "tell the runtime that it may run its hooks")
     hear(program, "wait for the hooks of the runtime")
-    _plan_hooks(config, "createContainer", "hook-state", program)
+    _plan_hooks(config, "createContainer", program)
     _plan_inside(config, host, choices, program, root, proc)
     envp = _plan_environment(config, choices, program)
-    found = _plan_process(config, host, program, bpf)
+    found = _plan_process(config, host, program, bpf, slave)
     _plan_wait(choices, program)
     choices.started_at = len(program)
-    _plan_hooks(config, "startContainer", "start-hook-state", program)
+    _plan_hooks(config, "startContainer", program)
     _plan_exec(config, choices, program, bpf, found, envp)
     return program
 
 
 def _plan_before_root(config: Config, host: Host, choices: Choices, program: Program) -> None:
-    """What needs nothing but the namespaces. A session first: no terminal of the caller stays attached."""
+    """What needs nothing but the namespaces. A session first: no terminal of the caller stays attached.
+
+    The root of a cgroup namespace is the cgroup of its maker, which init has entered by now.
+    """
     program.call("setsid", step="start a new session")
     if not choices.no_new_keyring:
         keyring.plan(choices.container_id, program)
-    # The runtime has placed init in its cgroup by now; a cgroup namespace takes its root from there.
     namespaces.plan_cgroup(config, program)
     network.plan_loopback(config, program)
     hostname.plan(config, host, program)
@@ -127,23 +135,21 @@ def _plan_tree(
     program: Program,
     root: Register,
     sources: dict[int, int],
-    layout: Layout,
-    manager: Manager,
-) -> None:
-    """Mounts, devices, console; all before pivot_root, while sources can be reached."""
+) -> Register | None:
+    """Mounts, devices, console; all before pivot_root, while sources can be reached. The pty's slave, if any."""
     late = mounts.plan(config, host, program, root, sources)
     devices.plan(config, host, program, root)
     mounts.plan_late(program, late)
-    terminal.plan_console(config, host, program, root)
+    return terminal.plan_console(config, host, program, root)
 
 
 def _plan_inside(
     config: Config, host: Host, choices: Choices, program: Program, root: Register, proc: Register | None
 ) -> None:
     """From the switch of the root on nothing of the host can be reached by a path any more."""
-    rootfs.plan_switch(config, host, program, root, choices.no_pivot)
+    rootfs.plan_switch(config, host, program, root)
     cwd.plan_create(config, host, program)
-    rootfs.plan_finish(config, host, program, root)
+    rootfs.plan_finish(config, host, program)
     if proc is not None:
         sysctl.plan(config, host, program, proc)
     # Read-only after sysctl, whose files are usually below a read-only path; masked last, nothing is written after.
@@ -161,7 +167,9 @@ def _plan_environment(config: Config, choices: Choices, program: Program) -> int
     return envp
 
 
-def _plan_process(config: Config, host: Host, program: Program, bpf: bytes | None) -> Register:
+def _plan_process(
+    config: Config, host: Host, program: Program, bpf: bytes | None, slave: Register | None
+) -> Register:
     """The identity of the container's process. The order is that of the rooms' own docstrings:
 
     a filter without no_new_privs needs CAP_SYS_ADMIN, so it is loaded before capabilities go; the bounding
@@ -169,7 +177,7 @@ def _plan_process(config: Config, host: Host, program: Program, bpf: bytes | Non
     the program is looked up with the rights that it will run with.
     """
     credentials.plan_stdio_owner(config, host, program)
-    terminal.plan_attach(config, host, program)
+    terminal.plan_attach(config, host, program, slave)
     if not config["process"].get("noNewPrivileges") and bpf:
         seccomp.plan(config, program, bpf)
     capabilities.plan_before_user(config, host, program)
@@ -198,18 +206,12 @@ def _plan_wait(choices: Choices, program: Program) -> None:
     program.release(connection)
 
 
-def _plan_hooks(config: Config, kind: str, state: str, program: Program) -> None:
+def _plan_hooks(config: Config, kind: Literal["createContainer", "startContainer"], program: Program) -> None:
     listed = (config.get("hooks") or {}).get(kind)
     if listed:
-        hooks.plan_hooks(
-            program,
-            kind,
-            listed,
-            state_fd=program.inherit(state),
-            output_fd=program.inherit("hook-output"),
-            # Historic, as runc: a startContainer hook without an environment has the container's.
-            inherited=(config["process"].get("env") or ()) if kind == "startContainer" else (),
-        )
+        state = program.inherit("hook-state" if kind == "createContainer" else "start-hook-state")
+        output = program.inherit("hook-output")
+        hooks.plan_hooks(program, kind, listed, state_fd=state, output_fd=output, process=config["process"])
 
 
 def _plan_exec(

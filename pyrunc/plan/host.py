@@ -16,21 +16,24 @@ class Host:
 
     `capabilities`: what this process can pass on (bit n: capability n); `last_capability`: the kernel's last.
 
-    Filled by `pyrunc.linux.mounts.facts.gather`: `bundle`: the bundle's absolute path. `root`: the absolute
-    path of `root.path`. `root_mode`: its `st_mode` (of a symbolic link: the link's own), or the negated
-    errno. `root_real`: the same path with every symbolic link resolved. `links`: for mount points whose
-    path has symbolic links in the image, the path they lead to. `pseudo_mounts`: where procfs and sysfs
-    are mounted whole on the host, for --no-pivot only.
+    Filled by `pyrunc.linux.mounts.facts.gather`: `bundle`: the bundle's absolute path; `bundle_real`: with
+    symbolic links resolved. `no_pivot`: the caller asked for --no-pivot. `root`: the absolute path of
+    `root.path`. `root_mode`: its `st_mode` (of a symbolic link: the link's own), or the negated errno.
+    `root_real`: the same path with every symbolic link resolved. `links`: for mount points whose path has
+    symbolic links in the image, the path they lead to. `pseudo_mounts`: where procfs and sysfs are mounted
+    whole on the host, for --no-pivot only.
     """
 
     __slots__ = (
         "bundle",
+        "bundle_real",
         "capabilities",
         "egid",
         "euid",
         "last_capability",
         "links",
         "namespaces",
+        "no_pivot",
         "pseudo_mounts",
         "root",
         "root_mode",
@@ -48,6 +51,8 @@ class Host:
         self.last_capability = 40
         self.capabilities = (1 << self.last_capability + 1) - 1
         self.bundle = "/"
+        self.bundle_real = "/"
+        self.no_pivot = False
         self.root = ""
         self.root_mode = 0
         self.root_real = ""

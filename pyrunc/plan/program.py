@@ -207,14 +207,13 @@ class Program:
         registers = 0
         place = 0
         for argument in args:
-            kind = type(argument)
-            if kind is int:
-                values[place] = argument & MASK  # type: ignore[operator]
-            elif kind is Register:
-                values[place] = argument.index  # type: ignore[union-attr]
+            if isinstance(argument, int):
+                values[place] = argument & MASK
+            elif isinstance(argument, Register):
+                values[place] = argument.index
                 registers |= 1 << place
             else:
-                values[place] = self.string(argument)  # type: ignore[arg-type]
+                values[place] = self.string(argument)
             place += 1
         errnos = (*tolerate, 0, 0, 0, 0)[:4]
         if target is not None:

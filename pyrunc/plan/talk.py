@@ -1,9 +1,9 @@
 """What init says and hears: the conversation with the runtime, as it is emitted into the program.
 
     runtime (pyrunc create)                                pyrunc-init
-      clone3 + execveat  ───────────────────────────────▶  first stage (only where namespaces are joined):
-                         ◀──────────── SAY_PID  pid ─────  setns, clone3 CLONE_PARENT, exit
-      join the cgroup, write id maps
+      clone3 + execveat  ───────────────────────────────▶  enters its cgroup; then, only where namespaces are
+                         ◀──────────── SAY_PID  pid ─────  joined: setns, clone3 CLONE_PARENT, exit
+      write id maps (only with a user namespace)
       "go"               ───────────────────────────────▶  root, mounts, devices
                          ◀──────── SAY_CONSOLE  fd ──────  the pty's master (only with process.terminal)
                          ◀──────── SAY_REACHED  HOOKS ───
