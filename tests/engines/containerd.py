@@ -1,0 +1,115 @@
+"""containerd and its client ctr: an own daemon; the runtime is named with `--runc-binary`."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+from tests.engines.daemon import Daemon
+from tests.engines.engine import IMAGE, Engine, asking, program
+from tests.engines.image import make_oci_archive
+from tests.support.payload import Testimony
+from tests.support.runtime import Outcome, wait_for
+
+_CONFIG = """\
+version = 2
+root = "{folder}/root"
+state = "{folder}/state"
+disabled_plugins = [
+  "io.containerd.grpc.v1.cri",
+  "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.zfs",
+]
+[grpc]
+  address = "{folder}/containerd.sock"
+[ttrpc]
+  address = "{folder}/containerd.sock.ttrpc"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{folder}/opt"
+"""
+
+
+class Containerd(Engine):
+    """containerd with scratch folders; its containers live in a containerd namespace named after the test."""
+
+    name = "containerd"
+    container_id = re.compile(r"^c[0-9]+$")
+
+    def __init__(self, runtime: Path, image: Path) -> None:
+        super().__init__(runtime, image)
+        self.container_cgroup = re.compile(f"/{self.tag}/[^/]+$")
+        self.env["CONTAINERD_ADDRESS"] = f"{self.folder}/containerd.sock"
+        self.env["CONTAINERD_NAMESPACE"] = self.tag
+        self._numbers = itertools.count(1)
+
+    def start(self) -> None:
+        """Start containerd, import the image."""
+        config = self.folder / "config.toml"
+        config.write_text(_CONFIG.format(folder=self.folder))
+        command = [program("containerd"), "--config", str(config)]
+        self.daemon = Daemon(command, self.env, self.folder / "containerd.log")
+        socket = self.folder / "containerd.sock"
+        self.daemon.wait_until(lambda: socket.exists() and self.call("version").status == 0)
+        archive = make_oci_archive(self.image, IMAGE, self.folder / "image.tar")
+        self.call("images", "import", str(archive)).ok()
+
+    def stop(self) -> None:
+        """Stop containerd."""
+        if hasattr(self, "daemon"):
+            self.daemon.stop()
+
+    def command(self, *words: str) -> list[str]:
+        """The client; socket and namespace are in its environment."""
+        return [program("ctr"), *words]
+
+    def run_words(self, options: list[str], name: str, *words: str) -> list[str]:
+        """`ctr run` with our runtime."""
+        runtime = ["--runtime", "io.containerd.runc.v2", "--runc-binary", str(self.runtime)]
+        root = ["--runc-root", f"{self.folder}/runc"]
+        return ["run", *runtime, *root, *options, IMAGE, name, *words]
+
+    def new_name(self) -> str:
+        """A name for a container."""
+        return f"c{next(self._numbers)}"
+
+    def run(self, options: list[str], *words: str) -> Outcome:
+        """`ctr run --rm` in the foreground."""
+        return self.call(*self.run_words(["--rm", *options], self.new_name(), *words))
+
+    def ask(self, options: list[str], *questions: str) -> Testimony:
+        """What testify answers in a container with these options."""
+        return self.run(options, *asking(*questions)).ok().testimony
+
+    def detached(self, options: list[str], *words: str) -> str:
+        """`ctr run --detach`; returns the name once the task is listed as running."""
+        name = self.new_name()
+        command = self.run_words(["--detach", *options], name, *(words or ("testify", "sleep")))
+        if "--tty" in options:
+            self.terminal(*command).end().ok()  # ctr looks for a terminal of its own even then
+        else:
+            self.call(*command).ok()
+        wait_for(lambda: self.status(name) == "RUNNING", 10, f"the start of {name}")
+        return name
+
+    def tasks(self) -> dict[str, tuple[int, str]]:
+        """pid and status of each task."""
+        lines = [line.split() for line in self.call("tasks", "ls").ok().out.splitlines()[1:]]
+        return {name: (int(pid), status) for name, pid, status in lines}
+
+    def status(self, name: str) -> str:
+        """The status of a task; empty if there is none."""
+        return self.tasks().get(name, (0, ""))[1]
+
+    def state_directories(self) -> list[Path]:
+        """`--runc-root`, with the containerd namespace below it."""
+        return [self.folder / "runc" / self.tag]
+
+    def remove_containers(self) -> None:
+        """Kill and remove all tasks and containers."""
+        for name in self.tasks():
+            self.call("tasks", "rm", "--force", name)
+        for name in self.call("containers", "ls", "--quiet").out.split():
+            self.call("containers", "rm", name)

@@ -1,0 +1,99 @@
+"""docker: an own dockerd (which starts its own containerd), with the `daemon.json` of docs/engines.md."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from tests.engines import docs
+from tests.engines.daemon import Daemon
+from tests.engines.engine import IMAGE, DockerLike, open_files, program
+
+#: dockerd makes these on the host, wherever its folders are.
+_HABITS = ("/etc/docker/key.json",)
+_FOLDERS = ("/etc/docker", "/run/docker/plugins", "/run/docker", "/opt/containerd/bin", "/opt/containerd/lib")
+
+
+class Docker(DockerLike):
+    """dockerd with scratch folders. `remap`: containers get the user namespace of this subordinate range."""
+
+    name = "docker"
+
+    def __init__(self, runtime: Path, image: Path, remap: tuple[int, int] | None = None) -> None:
+        super().__init__(runtime, image)
+        self.remap = remap
+        self.socket = f"unix://{self.folder}/docker.sock"
+        self.env["DOCKER_HOST"] = self.socket
+        self.habits = ("--network", "none", "--runtime", "pyrunc")
+
+    def start(self) -> None:
+        """Start dockerd, import the image."""
+        self.absent = [path for path in (*_HABITS, *_FOLDERS, "/opt/containerd") if not os.path.lexists(path)]
+        known = json.loads(docs.block("daemon.json", self.runtime))
+        limit = {"Name": "nofile", "Soft": open_files(), "Hard": open_files()}
+        settings = known | {
+            "data-root": f"{self.folder}/data",
+            "exec-root": f"{self.folder}/exec",
+            "pidfile": f"{self.folder}/dockerd.pid",
+            "hosts": [self.socket],
+            "cgroup-parent": f"/{self.tag}",
+            "default-ulimits": {"nofile": limit},
+            "exec-opts": ["native.cgroupdriver=cgroupfs"],
+            "bridge": "none",
+            "iptables": False,
+            "ip6tables": False,
+            "ip-forward": False,
+            "ip-masq": False,
+        }
+        command = [program("dockerd"), "--config-file", f"{self.folder}/daemon.json"]
+        if self.remap:
+            settings["userns-remap"] = "daemon"
+            command = self._with_ranges(command)
+        (self.folder / "daemon.json").write_text(json.dumps(settings))
+        self.daemon = Daemon(command, self.env, self.folder / "dockerd.log")
+        self.daemon.wait_until(
+            lambda: (self.folder / "docker.sock").exists() and self.call("version").status == 0
+        )
+        self.call("import", str(self.image), IMAGE).ok()
+
+    def _with_ranges(self, command: list[str]) -> list[str]:
+        """Let dockerd see /etc/subuid and /etc/subgid with our range; the host's files stay as they are."""
+        assert self.remap
+        ranges = self.folder / "ranges"
+        ranges.write_text(f"daemon:{self.remap[0]}:{self.remap[1]}\n")
+        binds = "".join(f"mount --bind {ranges} /etc/{name} && " for name in ("subuid", "subgid"))
+        return [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            binds + 'exec "$@"',
+            "sh",
+            *command,
+        ]
+
+    def stop(self) -> None:
+        """Stop dockerd and remove what it makes outside its folders."""
+        if hasattr(self, "daemon"):
+            self.daemon.stop()
+            for path in _HABITS:
+                if path in self.absent and os.path.lexists(path):
+                    os.unlink(path)
+            for path in (*_FOLDERS, "/opt/containerd"):
+                if path in self.absent and os.path.isdir(path) and not os.listdir(path):
+                    os.rmdir(path)
+
+    def command(self, *words: str) -> list[str]:
+        """The client; the socket is in its environment."""
+        return [program("docker"), *words]
+
+    def state_directories(self) -> list[Path]:
+        """dockerd keeps the runtime's state among its own."""
+        return [path / "moby" for path in (self.folder / "exec").glob("runtime-*")] if self.started() else []
+
+    def started(self) -> bool:
+        """Whether dockerd has made its folder of state."""
+        return (self.folder / "exec").is_dir()

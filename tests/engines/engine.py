@@ -1,0 +1,204 @@
+"""What the four engines have in common: a scratch folder, a client to call, and the traces of its containers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.engines.terminal import Terminal
+from tests.support import footprint, scratch
+from tests.support.payload import Testimony
+from tests.support.runtime import Outcome, wait_for
+
+#: Where Debian puts the engines; what an administrator has in /usr/local is not under test.
+PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: The name under which every engine knows the image of the tests.
+IMAGE = "localhost/pyrunc-test:1"
+
+
+def program(name: str) -> str:
+    """The path of an engine's program."""
+    found = shutil.which(name, path=PROGRAMS)
+    assert found, f"{name} is not installed: `make test` installs the engines"
+    return found
+
+
+def open_files() -> int:
+    """A limit of open files that may be set everywhere: engines ask for more than some hosts may give."""
+    return min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+
+
+def write_storage_conf(folder: Path) -> Path:
+    """A storage.conf of containers/storage (podman, buildah) with everything below `folder`."""
+    kind = subprocess.run(
+        ["stat", "-f", "-c", "%T", str(folder)], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    driver = "vfs" if kind == "overlayfs" else "overlay"  # overlayfs cannot have itself as upper layer
+    path = folder / "storage.conf"
+    path.write_text(
+        f'[storage]\ndriver = "{driver}"\nrunroot = "{folder}/run"\ngraphroot = "{folder}/graph"\n'
+    )
+    return path
+
+
+class Engine:
+    """One engine with its scratch folder.
+
+    `tag` is in the names of its cgroups. `container_cgroup` tells the cgroups of containers from those that
+    an engine keeps for itself, `container_id` its containers from those of others in one state directory.
+    """
+
+    name = ""
+    container_cgroup = re.compile(r"[0-9a-f]{64}$")
+    container_id = re.compile(r"^[0-9a-f]{64}$")
+
+    def __init__(self, runtime: Path, image: Path) -> None:
+        self.runtime = runtime
+        self.image = image
+        self.folder = scratch.make(f"pyrunc-test-{self.name}")
+        self.tag = self.folder.name.replace("_", "x")  # containerd's namespaces have no "_x"
+        self.env = {"PATH": PROGRAMS, "HOME": str(self.folder), "TERM": "xterm"}
+
+    # -- to be said by each engine -----------------------------------------------------------------------
+
+    def command(self, *words: str) -> list[str]:
+        """The command line of the client for these words."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start what runs in the background, import the image."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Stop what runs in the background."""
+
+    def remove_containers(self) -> None:
+        """Remove all containers, running or not."""
+        raise NotImplementedError
+
+    def state_directories(self) -> list[Path]:
+        """Where the runtime keeps its state when this engine calls it."""
+        raise NotImplementedError
+
+    # -- calling -----------------------------------------------------------------------------------------
+
+    def call(self, *words: str, timeout: float = 60) -> Outcome:
+        """One call of the client, to its end."""
+        return self.execute(self.command(*words), timeout)
+
+    def execute(self, command: list[str], timeout: float = 60) -> Outcome:
+        """Run a command line in this engine's environment, to its end.
+
+        Output goes to files: a process left behind with the output open must not make a test hang.
+        """
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            try:
+                done = subprocess.run(
+                    command,
+                    check=False,
+                    env=self.env,
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    timeout=timeout,
+                )
+                status = done.returncode
+            except subprocess.TimeoutExpired:
+                status = -1
+            text = [os.pread(file.fileno(), 1 << 22, 0).decode(errors="replace") for file in (out, err)]
+        outcome = Outcome(command, status, *text)
+        assert status != -1, f"no end after {timeout} s: {outcome!r}"
+        return outcome
+
+    def terminal(self, *words: str) -> Terminal:
+        """Start the client on a terminal of its own."""
+        return Terminal(self.command(*words), self.env, self.folder)
+
+    # -- traces ------------------------------------------------------------------------------------------
+
+    def traces(self) -> set[str]:
+        """What containers leave: processes, mounts, cgroups, the runtime's state."""
+        footprint.reap()
+        living = {pid: entry for pid, entry in footprint.descendants().items() if entry[1] != "Z"}
+        found = {f"process {pid} ({entry[0]})" for pid, entry in living.items()}
+        found |= {f"mount {mount}" for mount in footprint.mounts() if mount.startswith(f"{self.folder}/")}
+        cgroups = footprint.cgroups(self.tag)
+        found |= {f"cgroup {path}" for path in cgroups if self.container_cgroup.search(path)}
+        for top in self.state_directories():
+            if top.is_dir():
+                found |= {f"state {top}/{name}" for name in os.listdir(top) if self.container_id.search(name)}
+        return found
+
+    @contextlib.contextmanager
+    def watched(self, patience: float = 5) -> Iterator[None]:
+        """Fail if what is done inside leaves a trace once its containers have been removed."""
+        before = self.traces()
+        try:
+            yield
+        finally:
+            self.remove_containers()
+        deadline = time.monotonic() + patience
+        while (left := self.traces() - before) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not left, f"{self.name} and its runtime left behind:\n  " + "\n  ".join(sorted(left))
+
+    def close(self) -> None:
+        """End everything and remove the scratch folder."""
+        with contextlib.suppress(AssertionError):
+            self.remove_containers()
+        self.stop()
+        footprint.reap()
+        footprint.remove_cgroups(self.tag)
+        scratch.remove(self.folder)
+
+
+class DockerLike(Engine):
+    """An engine with the command line of docker."""
+
+    #: Options of every `run` and `create` on the hosts of the tests.
+    habits: tuple[str, ...] = ()
+
+    #: What must be said with any `--ulimit`, since that replaces the defaults of the configuration.
+    limits: tuple[str, ...] = ()
+
+    def run(self, options: list[str], *words: str) -> Outcome:
+        """`run --rm OPTIONS IMAGE WORDS` in the foreground."""
+        return self.call("run", "--rm", *self.habits, *options, IMAGE, *words)
+
+    def ask(self, options: list[str], *questions: str) -> Testimony:
+        """What testify answers in a container with these options."""
+        return self.run(options, *asking(*questions)).ok().testimony
+
+    def detached(self, name: str, options: list[str], *words: str) -> None:
+        """`run --detach` a container and wait until its process says that it is ready."""
+        words = words or ("testify", "sleep")
+        self.call("run", "--detach", "--name", name, *self.habits, *options, IMAGE, *words).ok()
+        wait_for(lambda: "ready" in self.call("logs", name).out, 10, f"readiness of {name}")
+
+    def inspect(self, name: str, template: str) -> str:
+        """One fact about a container, chosen by a Go template."""
+        return self.call("inspect", "--format", template, name).ok().out.strip()
+
+    def remove_containers(self) -> None:
+        """Remove all containers, running or not."""
+        ids = self.call("ps", "--all", "--quiet").out.split()
+        if ids:
+            self.call("rm", "--force", *ids)
+
+
+def asking(*questions: str) -> list[str]:
+    """The words that put these questions to testify."""
+    words = ["testify"]
+    for number, question in enumerate(questions):
+        words += (["--"] if number else []) + question.split()
+    return words

@@ -1,0 +1,44 @@
+"""podman: no daemon; conmon calls the runtime, and the `containers.conf` of docs/engines.md names it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.engines import docs
+from tests.engines.engine import IMAGE, DockerLike, open_files, program, write_storage_conf
+
+
+class Podman(DockerLike):
+    """podman with its own storage."""
+
+    name = "podman"
+    container_cgroup = re.compile(r"libpod-[0-9a-f]{64}$")
+
+    def start(self) -> None:
+        """Write its configuration, import the image."""
+        files = open_files()
+        defaults = f'[containers]\ndefault_ulimits = ["nofile={files}:{files}", "nproc=10000:10000"]\n'
+        conf = self.folder / "containers.conf"
+        conf.write_text(docs.block("containers.conf", self.runtime) + defaults)
+        self.env["CONTAINERS_CONF"] = str(conf)
+        self.env["CONTAINERS_STORAGE_CONF"] = str(write_storage_conf(self.folder))
+        self.limits = ("--ulimit", f"nofile={files}:{files}", "--ulimit", "nproc=10000:10000")
+        self.in_pod = ("--cgroup-parent", f"/{self.tag}")
+        self.habits = ("--network", "none", *self.in_pod)
+        self.call("import", str(self.image), IMAGE).ok()
+
+    def command(self, *words: str) -> list[str]:
+        """`podman --runtime PATH`, with no systemd and no journal asked for anything."""
+        options = ["--cgroup-manager", "cgroupfs", "--events-backend", "file", "--log-level", "error"]
+        scratch = ["--tmpdir", f"{self.folder}/tmp"]
+        return [program("podman"), *options, *scratch, "--runtime", str(self.runtime), *words]
+
+    def state_directories(self) -> list[Path]:
+        """The runtime's default: podman gives no --root."""
+        return [Path("/run") / self.runtime.name]
+
+    def remove_containers(self) -> None:
+        """Remove all pods and containers."""
+        self.call("pod", "rm", "--all", "--force", "--time", "0")
+        self.call("rm", "--all", "--force", "--time", "0")

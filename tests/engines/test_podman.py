@@ -1,0 +1,125 @@
+"""podman alone: pods, user namespaces, its reading of the runtime's log."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.engines.engine import IMAGE, asking
+from tests.engines.podman import Podman
+
+pytestmark = pytest.mark.xdist_group("podman")
+
+
+def test_pod_shares_namespaces(podman: Podman) -> None:
+    """Two containers of a pod have network, IPC and host name in common; not mounts or pids."""
+    infra = ["--infra-image", IMAGE, "--infra-command", "testify sleep"]
+    pod = ["--name", "pod", "--network", "none", "--share", "ipc,net,uts", "--hostname", "together"]
+    podman.call("pod", "create", *pod, *infra, "--cgroup-parent", f"/{podman.tag}").ok()
+    podman.call(
+        "run", "--detach", "--pod", "pod", "--name", "one", *podman.in_pod, IMAGE, "testify", "sleep"
+    ).ok()
+    questions = asking("namespaces", "uname", "pid")
+    answers = podman.call("run", "--rm", "--pod", "pod", *podman.in_pod, IMAGE, *questions).ok().testimony
+    pid = podman.inspect("one", "{{.State.Pid}}")
+    same = {n for n, ours in answers["namespaces"].items() if os.readlink(f"/proc/{pid}/ns/{n}") == ours}
+    assert {"ipc", "net", "uts"} <= same
+    assert not {"mnt", "pid"} & same
+    assert answers["pid"] == 1
+    assert answers["uname"]["hostname"] == "together"
+    assert podman.call("pod", "ps", "--format", "{{.Status}}").out.strip() == "Running"
+    podman.call("pod", "rm", "--force", "--time", "1", "pod").ok()
+
+
+def test_user_namespace(podman: Podman) -> None:
+    """Ids are mapped, the root file system belongs to the container's root, and the default profile holds."""
+    options = [
+        "--uidmap",
+        "0:100000:65536",
+        "--gidmap",
+        "0:200000:65536",
+        "--memory",
+        "64m",
+        "--pids-limit",
+        "50",
+    ]
+    questions = ("read /proc/self/uid_map", "read /proc/self/gid_map", "ids", "stat /bin/testify", "seccomp", "mkdir /x",
+                 "stat /dev/null", "caps", "stat /dev/pts")  # fmt: skip
+    answers = podman.ask(options, *questions)
+    assert answers["read /proc/self/uid_map"].split() == ["0", "100000", "65536"]
+    assert answers["read /proc/self/gid_map"].split() == ["0", "200000", "65536"]
+    assert answers["ids"]["uid"] == [0, 0, 0]
+    assert answers["stat /bin/testify"]["uid"] == 0
+    assert answers["seccomp"] == 2
+    assert "errno" not in str(answers["mkdir /x"])
+    assert answers["stat /dev/null"]["rdev"] == [1, 3]
+
+
+def test_user_namespace_as_a_user(podman: Podman) -> None:
+    options = ["--uidmap", "0:100000:65536", "--user", "ann", "--read-only", "--cap-drop", "ALL"]
+    answers = podman.ask(options, "ids", "mkdir /x", "caps")
+    assert answers["ids"]["uid"] == [1000, 1000, 1000]
+    assert answers["mkdir /x"] == {"errno": "EROFS"}
+
+
+def test_user_namespace_with_a_terminal(podman: Podman) -> None:
+    options = ["--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536"]
+    shell = podman.terminal("run", "--rm", "-it", *podman.habits, *options, IMAGE, "sh")
+    shell.until("# ")
+    shell.type("testify tty; exit 6\n")
+    assert '"isatty":[true,true,true]' in shell.seen + shell.end().out
+    assert shell.process.returncode == 6
+
+
+def test_detached_terminal(podman: Podman) -> None:
+    podman.detached("one", ["--tty"])
+    assert "/dev/pts/" in os.readlink(f"/proc/{podman.inspect('one', '{{.State.Pid}}')}/fd/0")
+    podman.call("stop", "--time", "8", "one").ok()
+
+
+def test_runtime_by_name(podman: Podman) -> None:
+    """The name that containers.conf gives."""
+    command = podman.command()
+    at = command.index("--runtime")
+    command[at + 1] = "pyrunc"
+    outcome = podman.execute([*command, "run", "--rm", *podman.habits, IMAGE, "testify", "exit", "9"])
+    assert outcome.status == 9, outcome
+
+
+def test_sentence_comes_through(podman: Podman) -> None:
+    """With JSON logging podman shows the runtime's sentence, not JSON and not a second copy."""
+    outcome = podman.run(["--workdir", "/etc/passwd/x"], "true")
+    assert outcome.status in (126, 127), outcome
+    lines = [line for line in outcome.err.splitlines() if line]
+    assert len(lines) == 1 and "{" not in lines[0], outcome
+    assert "/etc/passwd" in lines[0] and "not a directory" in lines[0], outcome
+
+
+def test_sigproxy_and_stop_signal(podman: Podman) -> None:
+    podman.detached("one", ["--stop-signal", "USR1"], *asking("signals"))
+    podman.call("kill", "--signal", "USR1", "one").ok()
+    podman.call("kill", "--signal", "TERM", "one").ok()
+    podman.call("wait", "one").ok()
+    assert '"signal","answer":10' in podman.call("logs", "one").out
+
+
+def test_replaced_files(podman: Podman) -> None:
+    """podman's own /etc/hosts, /etc/hostname and /run/.containerenv are bind mounts of files."""
+    answers = podman.ask(["--hostname", "inside", "--add-host", "there:10.1.2.3"], "read /etc/hosts", "read /etc/hostname",
+                         "access /run/.containerenv")  # fmt: skip
+    assert "10.1.2.3" in answers["read /etc/hosts"]
+    assert answers["read /etc/hostname"].strip() == "inside"
+    assert answers["access /run/.containerenv"] == 0
+
+
+def test_privileged(podman: Podman) -> None:
+    """podman asks for the capabilities of the host's bounding set; docker for all, which not every host has."""
+    answers = podman.ask(
+        ["--privileged"], "caps", "seccomp", "write /proc/sys/kernel/hostname inside", "uname"
+    )
+    bounding = int(Path("/proc/self/status").read_text().split("CapBnd:")[1].split()[0], 16)
+    assert answers["caps"]["bounding"] == [n for n in range(64) if bounding >> n & 1]
+    assert answers["seccomp"] == 0
+    assert answers["uname"]["hostname"] == "inside"
