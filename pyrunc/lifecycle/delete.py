@@ -110,16 +110,28 @@ def end(record: Record) -> None:
 def destroy(directory: Directory, record: Record, log: Log) -> None:
     """Steps 1 (what the end of the first process left) to 4 for a container whose first process has ended."""
     if record.cgroup is not None:
-        from pyrunc.linux.cgroups.manager import restore
-
-        # With a PID namespace of its own nothing of the container is left; who else is in its cgroup is not
-        # ours.
-        if not record.pid_namespace_private:
-            kill_cgroup(record)
-        restore(record.cgroup).remove()
+        _remove_cgroup(record, log)
     if record.hooks.get("poststop"):
         _run_poststop(record, log)
     directory.remove()
+
+
+def _remove_cgroup(record: Record, log: Log) -> None:
+    from pyrunc.linux.cgroups.manager import restore
+
+    manager = restore(record.cgroup or {})
+    if record.ready:
+        # With a PID namespace of its own nothing of the container is left; who else is in its cgroup is not ours.
+        if not record.pid_namespace_private:
+            kill_cgroup(record)
+        manager.remove()
+        return
+    # The record of an unfinished create may name a cgroup that it never made, because another container
+    # has it: nothing in there is killed, and what cannot be removed is not ours.
+    try:
+        manager.remove()
+    except PyruncError as error:
+        log.warning(f"left alone: {error}")
 
 
 def _run_poststop(record: Record, log: Log) -> None:

@@ -32,7 +32,8 @@ START_SOCKET: Final = "start.sock"
 # more.
 _OWN: Final = frozenset((STATE, _NEW_STATE, START_SOCKET))
 
-ID_LIMIT: Final = 1024
+#: NAME_MAX of every Linux file system: the id is a file name. (runc says 1024, and then fails to make it.)
+ID_LIMIT: Final = 255
 _ID_CHARACTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-")
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -53,14 +54,6 @@ def check_id(container_id: str) -> None:
             f"invalid container ID format: {len(container_id)} characters, at most {ID_LIMIT} are allowed",
             code="invalid-id",
         )
-
-
-def _too_long(container_id: str) -> PyruncError:
-    return PyruncError(
-        f"invalid container ID format: {len(container_id)} characters are too long for a file name",
-        remedy="use at most 255",
-        code="invalid-id",
-    )
 
 
 def _missing() -> NotFound:
@@ -259,7 +252,7 @@ class Store:
         path = f"{self.root}/{container_id}"
         self._make_root()
         while True:
-            self._make(container_id, path)
+            self._make(path)
             try:
                 directory = self.open(container_id)
             except NotFound:
@@ -293,8 +286,6 @@ class Store:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise _missing() from None
-            if error.errno == errno.ENAMETOOLONG:
-                raise _too_long(container_id) from None
             raise KernelError.of(f"open {path}", error, remedy=_remedy(error)) from None
 
     def ids(self) -> list[str]:
@@ -315,14 +306,12 @@ class Store:
         except OSError as error:
             raise KernelError.of(f"make state directory {self.root}", error, remedy=_remedy(error)) from None
 
-    def _make(self, container_id: str, path: str) -> None:
+    def _make(self, path: str) -> None:
         try:
             os.mkdir(path, 0o711)
         except FileExistsError:
             pass  # the lock decides
         except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                raise _too_long(container_id) from None
             raise KernelError.of(f"make state directory {path}", error, remedy=_remedy(error)) from None
 
 
