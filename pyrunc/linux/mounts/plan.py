@@ -5,7 +5,7 @@ The whole mount phase, and why in this order:
 1. `rootfs.plan_enter`: propagation first, so that nothing of the rest shows outside; then the root as a mount.
 2. `plan_sources`: in a user namespace, while init still is who may reach the sources.
 3. `plan`: the mounts as listed. A mount point may lie in an earlier mount. Read-only ones of type tmpfs and
-   on /dev stay writable for now, for later mount points, devices and links are made in them.
+   on / or /dev stay writable for now, for later mount points, devices and links are made in them.
 4. `devices.plan`, then `terminal.plan_console`: in the container's own /dev and devpts, while the root is
    still reached by a descriptor and the host's device nodes are there to bind-mount.
 5. createContainer hooks (another room): they see the host, and the root before it is closed.
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from stat import S_ISDIR
 
-from pyrunc.kernel.constants import AT_EMPTY_PATH, MOUNT_ATTR_RDONLY, O_PATH, STATX_MODE
+from pyrunc.kernel.constants import AT_EMPTY_PATH, F_DUPFD_CLOEXEC, MOUNT_ATTR_RDONLY, O_PATH, STATX_MODE
 from pyrunc.linux.mounts import bind, filesystem
 from pyrunc.linux.mounts.facts import destination_of, is_bind, source_of
 from pyrunc.linux.mounts.options import Options, parse
@@ -112,16 +112,17 @@ def plan(
         points.move(tree, point, step=step, of=of)
         points.covered(path)
         if path == "/":
-            _plan_new_root(points, tree)
-            continue
-        if options.readonly and _is_late(kind, path):
-            kept = program.buffer(8)
-            program.store(kept, tree, 8)
+            points.program.call("close", points.root, step="leave the root below the mount on /")
+            points.program.set(points.root, tree)
+        if options.readonly and _is_late("" if is_bind(mount) else kind, path):
+            late.append((_keep(program, tree, path), f"make {path} read-only", of))
             program.release(tree)
-            points.close(point)
-            late.append((kept, f"make {path} read-only", of))
+        elif path == "/":
+            program.release(tree)
         else:
-            points.close(tree, point)
+            points.close(tree)
+        if path != "/":
+            points.close(point)
     failures.emit()
     return late
 
@@ -137,6 +138,19 @@ def plan_late(program: Program, late: Late) -> None:
         program.release(mount)
 
 
+def _keep(program: Program, tree: Register, path: str) -> int:
+    """Emit keeping a mount's descriptor for `plan_late`; the address where it will be."""
+    kept = program.buffer(8)
+    if path == "/":  # the root itself, which is closed before
+        copy = program.register()
+        program.call("fcntl", tree, F_DUPFD_CLOEXEC, 3, step="keep the mount on /", into=copy)
+        program.store(kept, copy, 8)
+        program.release(copy)
+    else:
+        program.store(kept, tree, 8)
+    return kept
+
+
 def _options(mount: Mount, known: dict[tuple[str, ...], Options]) -> Options:
     words = tuple(mount.get("options") or ())
     options = known.get(words)
@@ -146,7 +160,7 @@ def _options(mount: Mount, known: dict[tuple[str, ...], Options]) -> Options:
 
 
 def _is_late(kind: str, path: str) -> bool:
-    return path == "/dev" or kind == "tmpfs"
+    return path in ("/", "/dev") or kind == "tmpfs"
 
 
 def _plan_bind(
@@ -211,14 +225,6 @@ def _plan_mode(points: Points, point: Register, step: str, of: str) -> Register:
     program.call("statx", point, "", AT_EMPTY_PATH, STATX_MODE, status, step=step, of=of)
     program.load(mode, status + STATX_AT_MODE, 2)
     return mode
-
-
-def _plan_new_root(points: Points, tree: Register) -> None:
-    """Emit going on with what was mounted on `/`: from now on it is the container's root."""
-    program = points.program
-    program.call("close", points.root, step="leave the root below the mount on /")
-    program.set(points.root, tree)
-    program.release(tree)
 
 
 def _plan_remount(
