@@ -30,7 +30,8 @@ SLEEP = ("/bin/sleep", "1000")
 
 def below_cgroups(path: str) -> list[str]:
     """Every directory `path` of a test, in whichever hierarchy."""
-    return [mount for mount in (h.mount + path for h in HOST.v1) if os.path.isdir(mount)]
+    hierarchies = [*HOST.v1, *([HOST.v2] if HOST.v2 else [])]
+    return [mount for mount in (h.mount + path for h in hierarchies) if os.path.isdir(mount)]
 
 
 @pytest.fixture
@@ -230,6 +231,8 @@ def test_join_and_pids_in_every_hierarchy(make: Callable[..., Any], top: str, st
     lines = Path(f"/proc/{process.pid}/cgroup").read_text().splitlines()
     v1 = [line for line in lines if not line.startswith("0::")]
     assert all(line.endswith(f":{top}/box") for line in v1), lines
+    if HOST.v2:
+        assert lines[-1] == f"0::{top}/box"
 
 
 def test_a_process_enters_by_itself(make: Callable[..., Any], top: str) -> None:

@@ -58,10 +58,13 @@ if TYPE_CHECKING:
             """The descriptors that `plan_entry` named, by the names of its slots. The caller closes them."""
 
         def directory(self) -> int | None:
-            """A descriptor for CLONE_INTO_CGROUP (cgroup v2), else None. The caller closes it."""
+            """A descriptor for CLONE_INTO_CGROUP (cgroup v2, also of a hybrid host), else None.
+
+            The caller closes it. Together with `entrances` it replaces `join`.
+            """
 
         def paths(self) -> dict[str, str]:
-            """Controller → absolute directory; cgroup v2 has the one key "". Empty if there is no cgroup."""
+            """Controller → absolute directory; cgroup v2 has the key "". Empty if there is no cgroup."""
 
         def record(self) -> dict[str, object]:
             """What `restore` needs, fit for JSON. Complete before `create` except for the parents it makes."""
@@ -118,7 +121,7 @@ def choose(config: Config, container_id: str, layout: Layout, rootless: bool) ->
         )
     from pyrunc.linux.cgroups.v1 import manager as v1
 
-    return v1.Manager.at(layout.v1, path, container_id, rootless=rootless, optional=optional)
+    return v1.Manager.at(layout, path, container_id, rootless=rootless, optional=optional)
 
 
 def restore(record: Mapping[str, Any]) -> Manager:

@@ -1,4 +1,8 @@
-"""The cgroups of one container on cgroup v1: the same place in every hierarchy."""
+"""The cgroups of one container on cgroup v1: the same place in every hierarchy.
+
+On a hybrid host the unified hierarchy is one of them, without controllers, under the name "": a service
+manager may follow processes there, and must not find those of the container in the engine's cgroup.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ import time
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import SIGKILL
 from pyrunc.linux.cgroups import files, tree
-from pyrunc.linux.cgroups.layout import Hierarchy
 from pyrunc.linux.cgroups.place import place
 from pyrunc.linux.cgroups.resources import needed, pids_limit
 from pyrunc.linux.cgroups.v1 import limits
@@ -18,8 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from pyrunc.linux.cgroups.layout import Layout
     from pyrunc.linux.cgroups.resources import Resources
     from pyrunc.plan.program import Program
+
+#: The controllers by which the unified hierarchy of a hybrid host is known here.
+UNIFIED = ("",)
 
 
 class Home:
@@ -46,12 +53,15 @@ class Manager:
         self._made: list[str] = []
 
     @classmethod
-    def at(cls, hierarchies: tuple[Hierarchy, ...], cgroups_path: str, container_id: str, **how: bool) -> Manager:
-        """The manager of the container's cgroups in `hierarchies`."""
+    def at(cls, layout: Layout, cgroups_path: str, container_id: str, **how: bool) -> Manager:
+        """The manager of the container's cgroups in the hierarchies of `layout`."""
         homes = []
-        for hierarchy in hierarchies:
+        for hierarchy in layout.v1:
             path = hierarchy.mount + place(cgroups_path, container_id, hierarchy, 1)
             homes.append(Home(path, hierarchy.mount, hierarchy.controllers))
+        if layout.v2:
+            path = layout.v2.mount + place(cgroups_path, container_id, layout.v2, 2)
+            homes.append(Home(path, layout.v2.mount, UNIFIED))
         return cls(homes, **how)
 
     @classmethod
@@ -182,6 +192,8 @@ class Manager:
 
     def plan_entry(self, program: Program) -> None:
         for index, home in enumerate(self.homes):
+            if home.controllers == UNIFIED:
+                continue
             slot = program.inherit(f"cgroup {index}")
             program.call("write", slot, "0", 1, step=f"enter cgroup {home.path}", of="linux.cgroupsPath")
             program.call("close", slot, step="close its file")
@@ -190,6 +202,8 @@ class Manager:
         opened: dict[str, int] = {}
         try:
             for index, home in enumerate(self.homes):
+                if home.controllers == UNIFIED:
+                    continue
                 opened[f"cgroup {index}"] = os.open(f"{home.path}/tasks", os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
             for descriptor in opened.values():
@@ -198,7 +212,11 @@ class Manager:
         return opened
 
     def directory(self) -> int | None:
-        return None
+        home = self.home(UNIFIED[0])
+        try:
+            return os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if home else None
+        except OSError as error:
+            raise KernelError.of(f"open cgroup {home}", error) from error
 
     def pids(self) -> list[int]:
         home = self._any()

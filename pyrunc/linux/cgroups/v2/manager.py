@@ -129,12 +129,12 @@ class Manager:
         need = needed(resources)
         controllers.demand(self.home, need)
         cpu = resources.get("cpu") or {}
-        if "cpu" in need or cpu.get("quota"):
+        # "Unlimited" alone needs no controller, and then has no file either; so for memory and pids.
+        if "cpu" in need or (cpu.get("quota") and self._has("cpu.max")):
             limits.cpu(self.home, cpu)
         if "cpuset" in need:
             limits.cpuset(self.home, cpu)
         memory = resources.get("memory")
-        # "Unlimited" alone needs no controller, and then has no file either.
         if memory and ("memory" in need or self._has("memory.max")):
             limits.memory(self.home, memory)
         tasks = pids_limit(resources)

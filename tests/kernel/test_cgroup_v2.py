@@ -1,0 +1,305 @@
+"""cgroup v2 in the unified hierarchy: placement, device programs, freezing, killing, removing.
+
+On a host whose controllers are bound to v1 (a hybrid one) the unified hierarchy serves for everything that
+needs no controller, eBPF included; limits that need one are then refused by name, which is tested as well.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyrunc.errors import PyruncError
+from pyrunc.linux.cgroups import files, tree
+from pyrunc.linux.cgroups.devices import program_v2, rules
+from pyrunc.linux.cgroups.layout import Layout, layout
+from pyrunc.linux.cgroups.manager import choose, restore
+
+UNIFIED = layout().v2
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="making cgroups needs root"),
+    pytest.mark.skipif(UNIFIED is None, reason="this host mounts no cgroup2"),
+]
+HOST = Layout((), UNIFIED)
+MOUNT = UNIFIED.mount if UNIFIED else ""
+COUNT = itertools.count()
+NOTHING_ALLOWED = [{"allow": False, "access": "rwm"}]
+
+
+@pytest.fixture
+def top() -> Iterator[str]:
+    """A place of one's own; whatever is in it at the end is killed and removed."""
+    path = f"/pyrunc-test-{os.getpid()}-{next(COUNT)}"
+    yield path
+    if os.path.isdir(MOUNT + path):
+        files.write(MOUNT + path, "cgroup.kill", "1")
+        tree.remove(MOUNT + path)
+
+
+@pytest.fixture
+def make(top: str) -> Callable[..., Any]:
+    """Make a manager with its cgroup, one for each call."""
+
+    def make(resources: dict[str, Any] | None = None, name: str = "box") -> Any:
+        config: Any = {"linux": {"resources": resources or {}, "cgroupsPath": f"{top}/{name}"}}
+        manager = choose(config, "id", HOST, rootless=False)
+        manager.create()
+        manager.apply(resources or {})
+        return manager
+
+    return make
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a program inside a manager's cgroup: it waits until it is there."""
+    running = []
+
+    def start(manager: Any, *command: str, **options: Any) -> subprocess.Popen[bytes]:
+        waiting = ("/bin/sh", "-c", 'read go <&0; exec "$@"', "sh", *command)
+        process = subprocess.Popen(waiting, stdin=subprocess.PIPE, **options)
+        running.append(process)
+        manager.join(process.pid)
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.close()
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def opens(start: Callable[..., Any], manager: Any, device: str) -> bool:
+    process = start(manager, "/bin/sh", "-c", f": < {device}", stderr=subprocess.PIPE)
+    word = process.stderr.read()
+    assert process.wait() == 0 or b"not permitted" in word, word
+    return bool(process.returncode == 0)
+
+
+def programs(manager: Any) -> list[int]:
+    directory = os.open(manager.home, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return program_v2.attached(directory)
+    finally:
+        os.close(directory)
+
+
+def test_denied_device_bites(make: Callable[..., Any], start: Callable[..., Any]) -> None:
+    manager = make({"devices": NOTHING_ALLOWED})
+    assert len(programs(manager)) == 1
+    assert opens(start, manager, "/dev/null")
+    assert opens(start, manager, "/dev/urandom")
+    assert not opens(start, manager, "/dev/kmsg")
+
+
+def test_reading_may_be_allowed_without_writing(make: Callable[..., Any], start: Callable[..., Any]) -> None:
+    manager = make({"devices": [{"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"}]})
+    assert opens(start, manager, "/dev/kmsg")
+    process = start(manager, "/bin/sh", "-c", ": > /dev/kmsg", stderr=subprocess.PIPE)
+    assert b"not permitted" in process.stderr.read()
+
+
+def test_privileged_has_no_program(make: Callable[..., Any], start: Callable[..., Any]) -> None:
+    manager = make({"devices": [{"allow": True, "access": "rwm"}]})
+    assert programs(manager) == []
+    assert opens(start, manager, "/dev/kmsg")
+
+
+def test_program_is_replaced(make: Callable[..., Any], start: Callable[..., Any]) -> None:
+    manager = make({"devices": NOTHING_ALLOWED})
+    (first,) = programs(manager)
+    again = restore(manager.record())
+    again.apply({"devices": [{"allow": True, "access": "rwm"}]})
+    (second,) = programs(manager)
+    assert second != first
+    assert opens(start, manager, "/dev/kmsg")
+
+
+def test_several_programs_become_one(make: Callable[..., Any], start: Callable[..., Any]) -> None:
+    manager = make({"devices": NOTHING_ALLOWED})
+    program_v2.attach(manager.home, program_v2.emit(rules.table([])), fresh=True)
+    assert len(programs(manager)) == 2
+    assert not opens(start, manager, "/dev/null")
+    program_v2.attach(manager.home, program_v2.emit(rules.table(rules.rules([]))), fresh=False)
+    assert len(programs(manager)) == 1
+    assert opens(start, manager, "/dev/null")
+
+
+def test_the_verifier_takes_many_rules(make: Callable[..., Any]) -> None:
+    numbers = range(0, 600, 2)
+    devices = [
+        {"allow": True, "type": "b", "major": n, "minor": n, "access": "rw" if n % 4 else "r"} for n in numbers
+    ]
+    assert len(programs(make({"devices": devices}))) == 1
+
+
+def test_large_device_numbers(make: Callable[..., Any]) -> None:
+    make({"devices": [{"allow": True, "type": "c", "major": (1 << 32) - 1, "minor": 1 << 31, "access": "rw"}]})
+
+
+def test_place_and_directory(make: Callable[..., Any], top: str) -> None:
+    manager = make()
+    assert manager.paths() == {"": f"{MOUNT}{top}/box"}
+    directory = manager.directory()
+    assert os.path.samestat(os.fstat(directory), os.stat(manager.home))
+    assert not os.get_inheritable(directory)
+    os.close(directory)
+
+
+@pytest.mark.parametrize(
+    ("resources", "controller"),
+    [
+        ({"memory": {"limit": 1 << 20}}, "memory"),
+        ({"cpu": {"shares": 5}}, "cpu"),
+        ({"cpu": {"cpus": "0"}}, "cpuset"),
+        ({"pids": {"limit": 5}}, "pids"),
+    ],
+)
+@pytest.mark.skipif(
+    UNIFIED is not None and "memory" in UNIFIED.controllers, reason="no controller is missing on this host"
+)
+def test_a_missing_controller_is_named(make: Callable[..., Any], resources: dict[str, Any], controller: str) -> None:
+    with pytest.raises(PyruncError, match=f'linux.resources.*the cgroup controller "{controller}" is not available'):
+        make(resources)
+
+
+def test_values_without_a_limit_need_no_controller(make: Callable[..., Any]) -> None:
+    make({"memory": {"limit": -1, "swap": -1}, "cpu": {"quota": -1}, "pids": {"limit": -1}})
+
+
+def test_unified_files_are_written_verbatim(make: Callable[..., Any]) -> None:
+    manager = make({"unified": {"cgroup.max.depth": "7", "cgroup.max.descendants": "8\n9"}})
+    assert files.read(manager.home, "cgroup.max.depth") == "7"
+    assert files.read(manager.home, "cgroup.max.descendants") == "9"
+    with pytest.raises(PyruncError, match='write "x" to cgroup.max.depth in /.*: invalid argument'):
+        manager.apply({"unified": {"cgroup.max.depth": "x"}})
+
+
+@pytest.mark.skipif(UNIFIED is None or "hugetlb" not in UNIFIED.controllers, reason="no hugetlb controller in cgroup v2")
+def test_controllers_are_handed_down(make: Callable[..., Any]) -> None:
+    manager = make(name="a/b/c")
+    assert "hugetlb" in files.read(manager.home, "cgroup.controllers").split()
+
+
+def test_threaded_parent(make: Callable[..., Any], top: str) -> None:
+    os.makedirs(f"{MOUNT}{top}/parent/sibling")
+    files.write(f"{MOUNT}{top}/parent/sibling", "cgroup.type", "threaded")
+    manager = make(name="parent/box")
+    assert files.read(manager.home, "cgroup.type") == "threaded"
+
+
+def test_freeze_and_thaw(make: Callable[..., Any], start: Callable[..., Any]) -> None:
+    manager = make()
+    process = start(manager, "/bin/sh", "-c", "while :; do :; done")
+    assert not manager.frozen()
+    manager.freeze()
+    assert manager.frozen()
+
+    def used() -> str:
+        return Path(f"/proc/{process.pid}/stat").read_text().split()[13]
+
+    before = used()
+    time.sleep(0.1)
+    assert used() == before
+    manager.thaw()
+    assert not manager.frozen()
+
+
+@pytest.mark.parametrize("by_each", [False, True])
+@pytest.mark.parametrize("paused", [False, True])
+def test_kill_and_remove_with_cgroups_inside(make: Callable[..., Any], top: str, paused: bool, by_each: bool) -> None:
+    manager = make()
+    os.makedirs(f"{manager.home}/a/b")
+    outer, inner = (subprocess.Popen(("/bin/sleep", "1000")) for _ in range(2))
+    try:
+        manager.join(outer.pid)
+        files.write(f"{manager.home}/a/b", "cgroup.procs", str(inner.pid))
+        assert sorted(manager.pids()) == sorted([outer.pid, inner.pid])
+        if paused:
+            manager.freeze()
+        # The second is the way of kernels without cgroup.kill.
+        manager._kill_each() if by_each else manager.kill()
+        manager.remove()
+        assert not os.path.exists(manager.home)
+        assert not os.path.exists(MOUNT + top), "the parent made for it is gone too"
+    finally:
+        for process in (outer, inner):
+            process.kill() if process.poll() is None else None
+            assert process.wait() == -signal.SIGKILL
+
+
+def test_remove_of_what_is_gone_is_fine(make: Callable[..., Any]) -> None:
+    manager = make()
+    manager.remove()
+    manager.remove()
+    manager.kill()
+    assert manager.pids() == []
+    assert not manager.frozen()
+    assert manager.oom_kills() == 0
+
+
+def test_a_used_or_frozen_cgroup_is_refused(make: Callable[..., Any], start: Callable[..., Any]) -> None:
+    first = make()
+    process = start(first, "/bin/sleep", "1000")
+    with pytest.raises(PyruncError, match=r"container's cgroup is not empty: 1 process\(es\) found"):
+        make()
+    assert os.path.isdir(first.home)
+    process.kill()
+    process.wait()
+    files.write(first.home, "cgroup.freeze", "1")
+    with pytest.raises(PyruncError, match="container's cgroup unexpectedly frozen"):
+        make()
+
+
+def test_delegation(top: str) -> None:
+    config: Any = {
+        "linux": {
+            "cgroupsPath": f"{top}/box",
+            "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 1000}],
+            "namespaces": [{"type": "cgroup"}],
+        },
+        "mounts": [{"destination": "/sys/fs/cgroup", "type": "cgroup"}],
+        "process": {"user": {"uid": 5, "gid": 0}},
+    }
+    manager: Any = choose(config, "id", HOST, rootless=False)
+    manager.create()
+    owned = {name for name in os.listdir(manager.home) if os.stat(f"{manager.home}/{name}").st_uid == 100005}
+    assert os.stat(manager.home).st_uid == 100005
+    assert {"cgroup.procs", "cgroup.subtree_control", "cgroup.threads"} <= owned
+    assert "cgroup.max.depth" not in owned
+
+
+PURE_VIEW = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from pyrunc.linux.cgroups.layout import layout
+from pyrunc.linux.cgroups.manager import choose
+host = layout()
+assert host.pure_v2 and host.v2.mount == "/sys/fs/cgroup", host.v2
+manager = choose({"linux": {}}, sys.argv[2], host, False)
+assert manager.paths() == {"": "/sys/fs/cgroup/" + sys.argv[2]}
+manager.create(); manager.apply({}); manager.join(os.getpid())
+print(open("/proc/self/cgroup").read().splitlines()[-1])
+"""
+
+
+def test_pure_v2_view(top: str) -> None:
+    # Where /sys/fs/cgroup itself is cgroup2, that is what the host has, whatever /proc/self/cgroup lists.
+    root = Path(__file__).parents[2]
+    command = 'mount --make-rprivate / && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
+    words = ["unshare", "-m", "sh", "-c", command, "sh", sys.executable, "-c", PURE_VIEW, str(root), top[1:]]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"0::{top}\n"
