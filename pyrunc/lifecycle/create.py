@@ -119,6 +119,7 @@ def _new_record(request: Request, prepared: Prepared) -> Record:
 def _listener(directory: Directory) -> Socket:
     """The socket on which init waits for `start`; its name is short, whatever the state root's path is."""
     socket = Socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+    os.fchmod(socket.fileno(), 0o600)  # the mode of the file that bind makes, less the umask (unix(7))
     socket.bind(f"/proc/self/fd/{directory.fd}/{directory.socket}")
     socket.listen(1)
     return socket

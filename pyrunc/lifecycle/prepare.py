@@ -72,8 +72,6 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
     try:
         host = probe()
         host.namespaces = kinds
-        if request.rootless is not None:
-            host.rootless = request.rootless
         gather(host, config, loaded.bundle, request.no_pivot)
         check_rules(config, host, report)
         for warning in report.warnings:
@@ -88,7 +86,8 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
             listen_fds=_listen_fds(),
             socket=socket,
         )
-        manager = choose(config, request.container_id, layout(), host.rootless)
+        rootless = host.rootless if request.rootless is None else request.rootless
+        manager = choose(config, request.container_id, layout(), rootless)
         bpf = filter_of(config, request.store.root)
         program = compile_program(config, host, choices, bpf, manager)
     except BaseException:

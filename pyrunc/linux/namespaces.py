@@ -13,6 +13,7 @@ from errno import EINVAL, ENOENT, EPERM
 from fcntl import ioctl
 from struct import pack
 
+from pyrunc.errors import kernel_word
 from pyrunc.kernel.constants import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -117,7 +118,7 @@ def _check_path(where: str, kind: str, path: str, host: Host, report: Report) ->
     elif found == -EINVAL:
         report.error(where, f"{path} is not a namespace file", f"give a file such as /proc/PID/ns/{KINDS[kind][1]}")
     elif found < 0:
-        report.error(where, f"cannot open {path}: errno {-found}")
+        report.error(where, f"cannot open {path}: {kernel_word(-found)}")
     elif found != KINDS[kind][0]:
         names = [name for name, (flag, _) in KINDS.items() if flag == found]
         report.error(where, f'{path} is a namespace of type "{names[0] if names else found}", not "{kind}"')
