@@ -196,7 +196,7 @@ def _shown(value: int) -> str:
     return f"{value:#x}" if value else "none"
 
 
-def bounding_set() -> tuple[int, int]:
+def passable() -> tuple[int, int]:
     """(capabilities the runtime can pass on, number of the kernel's last capability), from /proc/self/status.
 
     What can be passed on is in both the permitted and the bounding set of the runtime.

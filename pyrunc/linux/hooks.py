@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import time
+from _signal import strsignal  # type: ignore[import-not-found]  # `signal` costs 5 ms
 from errno import EINVAL, ESRCH
 from struct import pack, unpack
 
@@ -213,13 +214,8 @@ def _shown(output: bytes) -> str:
 def exit_text(status: int) -> str:
     """The words for a status of wait(2)."""
     if os.WIFSIGNALED(status):
-        from signal import Signals
-
         number = os.WTERMSIG(status)
-        try:
-            return f"signal: {Signals(number).name}"
-        except ValueError:
-            return f"signal: {number}"
+        return f"signal: {(strsignal(number) or str(number)).lower()}"
     return f"exit status {os.WEXITSTATUS(status)}"
 
 

@@ -1,1 +1,123 @@
-"""Seccomp: profile to filter, cached."""
+"""System call filter of the container process (config-linux.md "Seccomp"; seccomp(2)).
+
+The runtime compiles the profile to BPF (`compile`, through libseccomp) or finds it compiled (`cache`); init only
+loads it. Rules of notification (SCMP_ACT_NOTIFY) are refused by `pyrunc.validate.basics`.
+"""
+
+from __future__ import annotations
+
+from struct import pack
+
+from pyrunc.kernel.constants import (
+    SECCOMP_FILTER_FLAG_LOG,
+    SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+    SECCOMP_SET_MODE_FILTER,
+)
+from pyrunc.kernel.numbers import SYSCALLS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from pyrunc.config.spec import Config, Seccomp
+    from pyrunc.plan.host import Host
+    from pyrunc.plan.program import Program
+    from pyrunc.validate.report import Report
+
+#: The flags of the spec as flags of seccomp(2). Two mean nothing here: init has one thread (TSYNC), and
+#: WAIT_KILLABLE_RECV is about notifications.
+FLAGS: Final = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 0,
+    "SECCOMP_FILTER_FLAG_LOG": SECCOMP_FILTER_FLAG_LOG,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 0,
+}
+
+#: Actions that carry a number, with its highest value: MAX_ERRNO, and the message for a tracer.
+HIGHEST: Final = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 65535}
+
+
+def check(config: Config, host: Host, report: Report) -> None:
+    """An errno only for an action that has one, and names of system calls that exist somewhere."""
+    profile = config.get("linux", {}).get("seccomp")
+    if not profile:
+        return
+    where = "linux.seccomp"
+    number = profile.get("defaultErrnoRet")
+    if number is not None:
+        _check_errno(f"{where}.defaultErrnoRet", profile["defaultAction"], number, report)
+    for index, rule in enumerate(profile.get("syscalls") or ()):
+        number = rule.get("errnoRet")
+        if number is not None:
+            _check_errno(f"{where}.syscalls[{index}].errnoRet", rule["action"], number, report)
+        # The calls of this machine first: the list of all is not even imported for a profile without others.
+        foreign = [name for name in rule["names"] if name not in SYSCALLS]
+        if foreign:
+            _check_names(f"{where}.syscalls[{index}].names", rule["names"], foreign, report)
+
+
+def _check_errno(where: str, action: str, number: int, report: Report) -> None:
+    highest = HIGHEST.get(action)
+    if highest is None:
+        report.error(where, f"the action {action} has no errno", "remove it, or use SCMP_ACT_ERRNO")
+    elif number > highest:
+        report.error(where, f"{number} is too large for {action}", f"give at most {highest}")
+
+
+def _check_names(where: str, names: list[str], foreign: list[str], report: Report) -> None:
+    from pyrunc.linux.seccomp.names import NAMES
+
+    for name in foreign:
+        if name in NAMES:
+            continue
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, NAMES, 1)
+        remedy = f"did you mean {close[0]}?" if close else "syscalls(2) lists the names"
+        report.error(f"{where}[{names.index(name)}]", f'unknown system call "{name}"', remedy)
+
+
+def filter_of(config: Config, state_root: str) -> bytes | None:
+    """The compiled filter of the config's profile, or None if it has none. Raises PyruncError.
+
+    Compiled filters are kept below `state_root`, because to load libseccomp costs more than all the rest.
+    """
+    profile = config.get("linux", {}).get("seccomp")
+    if not profile:
+        return None
+    from pyrunc.linux.seccomp import cache
+
+    key = cache.key_of(profile)
+    bpf = cache.load(state_root, key)
+    if bpf is None:
+        from pyrunc.linux.seccomp.compile import compile_profile
+
+        bpf = compile_profile(profile)
+        cache.save(state_root, key, bpf)
+    return bpf
+
+
+def flags_of(profile: Seccomp) -> int:
+    """The flags for seccomp(2). A profile without a list of flags gets SPEC_ALLOW, as with runc."""
+    listed = profile.get("flags")
+    if listed is None:
+        return SECCOMP_FILTER_FLAG_SPEC_ALLOW
+    flags = 0
+    for flag in listed:
+        flags |= FLAGS[flag]
+    return flags
+
+
+def plan(config: Config, program: Program, bpf: bytes) -> None:
+    """Emit the load of the filter. It needs no_new_privs, or CAP_SYS_ADMIN in init's user namespace."""
+    flags = flags_of(config["linux"]["seccomp"])
+    # struct sock_fprog of linux/filter.h: the number of instructions, and where they are.
+    filter_program = program.data(pack("<HxxxxxxQ", len(bpf) // 8, program.data(bpf)))
+    program.call(
+        "seccomp",
+        SECCOMP_SET_MODE_FILTER,
+        flags,
+        filter_program,
+        step=f"load the seccomp filter of {len(bpf) // 8} instructions",
+        of="linux.seccomp",
+    )

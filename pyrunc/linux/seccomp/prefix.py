@@ -1,0 +1,92 @@
+"""What stands before libseccomp's program: rules for calls that are newer than libseccomp, or than the profile.
+
+* A call that this libseccomp does not know can still have a rule: since Linux 5.1 (number 424) a new call has the
+  same number on every architecture.
+* Where calls without a rule are refused, one newer than every call that the profile names gets ENOSYS and not
+  the default action: its author could not know of it, and C libraries fall back to an older call on ENOSYS
+  only. Numbers below 424 always get the default action.
+
+The program is that of seccomp(2): it reads struct seccomp_data and falls through to what follows.
+"""
+
+from __future__ import annotations
+
+from struct import pack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+#: Calls that a libseccomp still in use may not know.
+NEWER: Final = {
+    "cachestat": 451,
+    "fchmodat2": 452,
+    "map_shadow_stack": 453,
+    "futex_wake": 454,
+    "futex_wait": 455,
+    "futex_requeue": 456,
+    "statmount": 457,
+    "listmount": 458,
+    "lsm_get_self_attr": 459,
+    "lsm_set_self_attr": 460,
+    "lsm_list_modules": 461,
+    "mseal": 462,
+    "setxattrat": 463,
+    "getxattrat": 464,
+    "listxattrat": 465,
+    "removexattrat": 466,
+    "open_tree_attr": 467,
+    "file_getattr": 468,
+    "file_setattr": 469,
+}
+
+#: The last number that differs between architectures.
+OLD: Final = 423
+#: __X32_SYSCALL_BIT of asm/unistd.h: calls of x32 have the AUDIT_ARCH of x86_64 and numbers from here on.
+X32_BIT: Final = 0x4000_0000
+RET_ENOSYS: Final = 0x0005_0000 | 38
+
+_LD, _JA, _JEQ, _JGT, _JGE, _RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x06
+_NUMBER, _ARCH = 0, 4  # offsets in struct seccomp_data
+
+
+def _op(code: int, k: int, yes: int = 0, no: int = 0) -> bytes:
+    return pack("<HBBI", code, yes, no, k)
+
+
+def prefix(tokens: dict[str, int], newer: dict[int, int], newest: dict[str, int] | None) -> bytes:
+    """The instructions; b"" where nothing is needed.
+
+    `tokens`: architecture → AUDIT_ARCH. `newer`: number → action. `newest`: architecture → the highest number
+    that the profile names, or None for no ENOSYS.
+    """
+    if not newer and newest is None:
+        return b""
+    program = b""
+    for name, token in tokens.items():
+        if name == "X32":
+            continue
+        body = _rules(newer, None if newest is None else newest[name], 0)
+        if name == "X86_64":
+            # Without x32 in the filter its calls are left to libseccomp, which refuses them.
+            x32 = b""
+            if "X32" in tokens:
+                x32 = _rules(newer, None if newest is None else newest["X32"] & ~X32_BIT, X32_BIT)
+            jump = _op(_JGE, X32_BIT, 0, _length(x32) + 1)
+            body = jump + x32 + _op(_JA, _length(body)) + body
+        body = _op(_LD, _NUMBER) + body
+        program += _op(_LD, _ARCH) + _op(_JEQ, token, 0, _length(body)) + body
+    return program
+
+
+def _rules(newer: dict[int, int], newest: int | None, base: int) -> bytes:
+    program = b""
+    for number, action in newer.items():
+        program += _op(_JEQ, base + number, 0, 1) + _op(_RET, action)
+    if newest is not None:
+        program += _op(_JGT, base + max(newest, OLD), 0, 1) + _op(_RET, RET_ENOSYS)
+    return program
+
+
+def _length(program: bytes) -> int:
+    return len(program) // 8

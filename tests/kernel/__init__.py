@@ -1,0 +1,1 @@
+"""Tests with real system calls in processes and namespaces of their own."""
