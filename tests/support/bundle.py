@@ -75,7 +75,7 @@ def make_rootfs(path: Path) -> Path:
     for source, name in ((testify(), "testify"), (busybox(), "busybox")):
         shutil.copy(source, path / "bin" / name)
         (path / "bin" / name).chmod(0o755)
-    for name in ("sh", "cat", "sleep", "true", "false", "mount", "echo", "ls", "stty", "test"):
+    for name in ("sh", "cat", "sleep", "true", "false", "mount", "echo", "ls", "stty", "readlink", "env", "grep", "touch"):
         (path / "bin" / name).symlink_to("busybox")
     (path / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n")
     (path / "etc" / "group").write_text("root:x:0:\nann:x:1000:\n")
@@ -155,7 +155,7 @@ class Bundle:
 
     def namespace(self, kind: str, path: str | None = None) -> Bundle:
         """Have a namespace of this kind, new or at `path`."""
-        self.without_namespace(kind)
+        self.linux["namespaces"] = [n for n in self.linux["namespaces"] if n["type"] != kind]
         self.linux["namespaces"].append({"type": kind, "path": path} if path else {"type": kind})
         return self
 

@@ -53,8 +53,9 @@ class Outcome:
         assert "Traceback" not in self.err, repr(self)
         lines = [line for line in self.err.splitlines() if line.strip() and "level=warning" not in line]
         assert len(lines) == 1, f"one clear line expected:\n{self!r}"
+        line = lines[0].replace('\\"', '"').lower()
         for word in words:
-            assert word.lower() in lines[0].lower(), f"{word!r} is not in the message:\n{self!r}"
+            assert word.lower() in line, f"{word!r} is not in the message:\n{self!r}"
         return self
 
     @property

@@ -1,0 +1,133 @@
+"""Devices, the default ones and those of the configuration, and the links beside them (config-linux.md)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from tests.support.runtime import Runtime
+
+DEFAULT = {"null": [1, 3], "zero": [1, 5], "full": [1, 7], "random": [1, 8], "urandom": [1, 9], "tty": [5, 0]}
+
+
+@pytest.mark.parametrize("user_namespace", [False, True], ids=["host-ids", "mapped"])
+def test_default_devices(runtime: Runtime, user_namespace: bool) -> None:
+    bundle = runtime.bundle()
+    if user_namespace:
+        bundle.map_ids()
+    said = runtime.ask(bundle, *(f"stat /dev/{name}" for name in DEFAULT), "write /dev/null x", "open /dev/zero r")
+    for name, rdev in DEFAULT.items():
+        status = said[f"stat /dev/{name}"]
+        assert (status["type"], status["mode"], status["rdev"]) == ("char", 0o666, rdev), name
+    assert said["write /dev/null x"] == 1 and said["open /dev/zero r"] == 0
+
+
+def test_links(runtime: Runtime) -> None:
+    links = {
+        "/dev/fd": "/proc/self/fd",
+        "/dev/stdin": "/proc/self/fd/0",
+        "/dev/stdout": "/proc/self/fd/1",
+        "/dev/stderr": "/proc/self/fd/2",
+    }
+    said = runtime.ask(runtime.bundle(), *(f"readlink {link}" for link in links), "stat /dev/ptmx", "stat /dev/console")
+    assert {link: said[f"readlink {link}"] for link in links} == links
+    assert said["stat /dev/ptmx"]["rdev"] == [5, 2]
+    assert said["stat /dev/console"] == {"errno": "ENOENT"}
+
+
+def test_existing_names_are_left(runtime: Runtime) -> None:
+    bundle = runtime.bundle().without_mount("/dev", "/dev/pts", "/dev/shm")
+    (bundle.rootfs / "dev" / "stdin").write_text("mine")
+    assert runtime.ask(bundle, "read /dev/stdin")["read /dev/stdin"] == "mine"
+
+
+def test_bound_dev_is_left_alone(runtime: Runtime) -> None:
+    """A /dev of the host that was bound must not get devices and links."""
+    place = runtime.folder / "devices"
+    place.mkdir()
+    os.mknod(place / "null", 0o20666, os.makedev(1, 3))
+    bundle = runtime.bundle().without_mount("/dev", "/dev/pts", "/dev/shm").bind(place, "/dev")
+    runtime.ask(bundle, "pid")
+    assert [entry.name for entry in place.iterdir()] == ["null"]
+
+
+def test_devices(runtime: Runtime) -> None:
+    bundle = runtime.bundle()
+    bundle.linux["devices"] = [
+        {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 7, "gid": 8},
+        {"path": "/dev/deep/er/disk", "type": "b", "major": 7, "minor": 3},
+        {"path": "/dev/pipe", "type": "p", "fileMode": 0o622},
+        {"path": "/dev/unbuffered", "type": "u", "major": 1, "minor": 3},
+        {"path": "/run/outside-dev", "type": "c", "major": 1, "minor": 3, "fileMode": 0o600},
+        {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o600},
+    ]
+    said = runtime.ask(
+        bundle,
+        *(f"stat {p}" for p in ("/dev/fuse", "/dev/deep/er/disk", "/dev/pipe", "/dev/unbuffered", "/run/outside-dev", "/dev/null")),
+    )
+    fuse = said["stat /dev/fuse"]
+    assert (fuse["type"], fuse["mode"], fuse["rdev"], fuse["uid"], fuse["gid"]) == ("char", 0o640, [10, 229], 7, 8)
+    disk = said["stat /dev/deep/er/disk"]
+    assert (disk["type"], disk["mode"], disk["rdev"]) == ("block", 0o666, [7, 3])
+    assert (said["stat /dev/pipe"]["type"], said["stat /dev/pipe"]["mode"]) == ("fifo", 0o622)
+    assert (said["stat /dev/unbuffered"]["type"], said["stat /dev/unbuffered"]["rdev"]) == ("char", [1, 3])
+    assert said["stat /run/outside-dev"]["rdev"] == [1, 3]
+    assert said["stat /dev/null"]["mode"] == 0o600  # a device of the configuration wins over the default one
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        {"path": "/dev/x", "type": "q", "major": 1, "minor": 3},
+        {"path": "dev/x", "type": "c", "major": 1, "minor": 3},
+        {"path": "/dev/x", "type": "c"},
+        {"path": "/dev/x", "type": "c", "major": -1, "minor": 3},
+        {"path": "/dev/x", "type": "c", "major": "one", "minor": 3},
+    ],
+    ids=["type", "relative", "no-numbers", "negative", "text"],
+)
+def test_bad_devices(runtime: Runtime, device: dict[str, Any]) -> None:
+    bundle = runtime.bundle()
+    bundle.linux["devices"] = [device]
+    before = runtime.footprint(bundle)
+    runtime.run(bundle).fails("devices[0]")
+    before.assert_unchanged()
+
+
+@pytest.mark.parametrize("kind", ["file", "other-device", "link"])
+def test_another_file_at_the_path(runtime: Runtime, kind: str) -> None:
+    """config-linux.md: a different file at the path MUST fail (runc and crun take any)."""
+    bundle = runtime.bundle()
+    bundle.linux["devices"] = [{"path": "/work/device", "type": "c", "major": 1, "minor": 5}]
+    place = bundle.rootfs / "work" / "device"
+    if kind == "file":
+        place.write_text("")
+    elif kind == "link":
+        place.symlink_to("/dev/null")
+    else:
+        os.mknod(place, 0o20666, os.makedev(1, 3))
+    before = runtime.footprint(bundle)
+    runtime.run(bundle).fails("/work/device")
+    before.assert_unchanged()
+
+
+def test_the_same_device_at_the_path(runtime: Runtime) -> None:
+    bundle = runtime.bundle()
+    bundle.linux["devices"] = [{"path": "/work/device", "type": "c", "major": 1, "minor": 5}]
+    os.mknod(bundle.rootfs / "work" / "device", 0o20666, os.makedev(1, 5))
+    assert runtime.ask(bundle, "open /work/device r")["open /work/device r"] == 0
+
+
+def test_mapped_owner_of_a_device(runtime: Runtime) -> None:
+    """`uid` and `gid` of a device are ids of the container; bound devices keep the host's owner, unchanged."""
+    bundle = runtime.bundle().map_ids()
+    bundle.linux["devices"] = [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "uid": 0, "gid": 0}]
+    if not os.path.exists("/dev/fuse"):
+        bundle.linux["devices"][0] |= {"path": "/dev/full", "major": 1, "minor": 7}
+    path = bundle.linux["devices"][0]["path"]
+    before = os.stat(path)
+    assert runtime.ask(bundle, f"stat {path}")[f"stat {path}"]["type"] == "char"
+    after = os.stat(path)
+    assert (before.st_uid, before.st_gid, before.st_mode) == (after.st_uid, after.st_gid, after.st_mode)
