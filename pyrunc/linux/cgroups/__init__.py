@@ -3,3 +3,9 @@
 `manager` chooses between `v1` and `v2` by the `layout` of the host; `check` refuses what cannot be carried out;
 `devices` turns device rules into what each version of cgroups holds.
 """
+
+from __future__ import annotations
+
+from pyrunc.linux.cgroups.resources import check
+
+__all__ = ["check"]
