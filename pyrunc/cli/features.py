@@ -12,12 +12,17 @@ from pyrunc.config.writer import dumps
 from pyrunc.linux.capabilities import NAMES
 from pyrunc.linux.mounts.options import OPTIONS, UNSUPPORTED
 from pyrunc.linux.namespaces import KINDS as NAMESPACES
+from pyrunc.linux.seccomp import FLAGS
+from pyrunc.linux.seccomp.compile import ARCHITECTURES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
 HOOKS: Final = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+#: Of seccomp, without the prefixes SCMP_ACT_ (NOTIFY is refused by this version) and SCMP_CMP_.
+ACTIONS: Final = ("ALLOW", "ERRNO", "KILL", "KILL_PROCESS", "KILL_THREAD", "LOG", "TRACE", "TRAP")
+OPERATORS: Final = ("EQ", "GE", "GT", "LE", "LT", "MASKED_EQ", "NE")
 #: The oldest version of the specification whose configurations run.
 OLDEST: Final = "1.0.0"
 
@@ -54,15 +59,13 @@ def document() -> dict[str, Any]:
 
 
 def _seccomp() -> dict[str, Any]:
-    from pyrunc.linux.seccomp import tables
-
     return {
         "enabled": True,
-        "actions": sorted(tables.ACTIONS),
-        "operators": sorted(tables.OPERATORS),
-        "archs": sorted(tables.ARCHITECTURES),
-        "knownFlags": sorted(tables.FLAGS),
-        "supportedFlags": sorted(tables.FLAGS),
+        "actions": [f"SCMP_ACT_{name}" for name in ACTIONS],
+        "operators": [f"SCMP_CMP_{name}" for name in OPERATORS],
+        "archs": sorted({f"SCMP_ARCH_{name}" for machine in ARCHITECTURES.values() for name in machine}),
+        "knownFlags": sorted(FLAGS),
+        "supportedFlags": sorted(FLAGS),
     }
 
 

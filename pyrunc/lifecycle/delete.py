@@ -121,7 +121,8 @@ def _remove_cgroup(record: Record, log: Log) -> None:
 
     manager = restore(record.cgroup or {})
     if record.ready:
-        # With a PID namespace of its own nothing of the container is left; who else is in its cgroup is not ours.
+        # With a PID namespace of its own nothing of the container is left; who else is in its cgroup is not
+        # ours.
         if not record.pid_namespace_private:
             kill_cgroup(record)
         manager.remove()

@@ -16,11 +16,18 @@ from pyrunc import __version__
 from pyrunc.cli import options
 from tests.support.payload import REPOSITORY
 
-ENTRY = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from pyrunc.cli.main import run_main; run_main()"
+ENTRY = (
+    f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from pyrunc.cli.main import run_main; run_main()"
+)
 
 
 def pyrunc(*words: str, **how: object) -> subprocess.CompletedProcess[str]:
-    options: dict[str, object] = {"capture_output": True, "text": True, "timeout": 20, "stdin": subprocess.DEVNULL}
+    options: dict[str, object] = {
+        "capture_output": True,
+        "text": True,
+        "timeout": 20,
+        "stdin": subprocess.DEVNULL,
+    }
     if "stdout" in how or "stderr" in how:
         options.pop("capture_output")
     options.update(how)
@@ -71,7 +78,9 @@ def test_usage_error_shows_the_help_and_one_line() -> None:
     assert done.stdout.startswith("Incorrect Usage.\n\nNAME:\n   pyrunc state")
     done = pyrunc("--wrong", "state")
     assert "flag provided but not defined: -wrong" in failure(done)
-    assert done.stdout.startswith("Incorrect Usage. flag provided but not defined: -wrong\n\nNAME:\n   pyrunc - ")
+    assert done.stdout.startswith(
+        "Incorrect Usage. flag provided but not defined: -wrong\n\nNAME:\n   pyrunc - "
+    )
 
 
 @pytest.mark.parametrize(

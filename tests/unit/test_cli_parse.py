@@ -63,7 +63,9 @@ def test_one_dash_before_a_long_name_as_go_runc_writes_it() -> None:
 
 
 def test_the_command_line_of_conmon() -> None:
-    values, rest = globals_of("--systemd-cgroup", "--log-format=json", "--log=/l", "create", "--bundle", "/b", "x")
+    values, rest = globals_of(
+        "--systemd-cgroup", "--log-format=json", "--log=/l", "create", "--bundle", "/b", "x"
+    )
     assert values["log"] == "/l" and values["log-format"] == "json"
     assert rest == ["create", "--bundle", "/b", "x"]
     words = "--bundle /b --pid-file /p --no-new-keyring --preserve-fds 2 --console-socket /s 0123abc".split()

@@ -19,7 +19,9 @@ def test_text_form_is_that_of_logrus(tmp_path: Path, capfd: pytest.CaptureFixtur
     log = Log(str(tmp_path / "log"))
     log.error('no "such" thing \\ \n')
     text = (tmp_path / "log").read_text()
-    assert re.fullmatch(r'time="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ" level=error msg="no \\"such\\" thing \\\\ "\n', text)
+    assert re.fullmatch(
+        r'time="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ" level=error msg="no \\"such\\" thing \\\\ "\n', text
+    )
     assert capfd.readouterr().err == 'no "such" thing \\ \n'
 
 

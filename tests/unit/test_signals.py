@@ -22,7 +22,15 @@ def test_every_signal_by_name_and_number() -> None:
 
 @pytest.mark.parametrize(
     ("word", "number"),
-    [("RTMIN", 34), ("RTMIN+1", 35), ("SIGRTMIN+30", 64), ("rtmax-2", 62), ("RTMAX", 64), ("RTMIN+0", 34), ("0", 0)],
+    [
+        ("RTMIN", 34),
+        ("RTMIN+1", 35),
+        ("SIGRTMIN+30", 64),
+        ("rtmax-2", 62),
+        ("RTMAX", 64),
+        ("RTMIN+0", 34),
+        ("0", 0),
+    ],
 )
 def test_real_time_signals(word: str, number: int) -> None:
     assert number_of(word) == number

@@ -53,7 +53,8 @@ def test_valid_ids(container_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "container_id", [".", "..", "a/b", "/", "a b", "a\n", "a\0", "é", "²", "a*", "../x", "a:b", "x" * 256, "\udcff"]
+    "container_id",
+    [".", "..", "a/b", "/", "a b", "a\n", "a\0", "é", "²", "a*", "../x", "a:b", "x" * 256, "\udcff"],
 )
 def test_invalid_ids(container_id: str, store: Store) -> None:
     for use in (check_id, store.create, store.open):
@@ -308,7 +309,10 @@ def test_a_root_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_time_has_nanoseconds_without_trailing_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
-    for nanoseconds, text in ((1_700_000_000_120_000_000, "22:13:20.12Z"), (1_700_000_000_000_000_000, "22:13:20Z")):
+    for nanoseconds, text in (
+        (1_700_000_000_120_000_000, "22:13:20.12Z"),
+        (1_700_000_000_000_000_000, "22:13:20Z"),
+    ):
         monkeypatch.setattr(time, "time_ns", lambda value=nanoseconds: value)
         assert now() == f"2023-11-14T{text}"
 
@@ -323,7 +327,11 @@ def test_time_has_nanoseconds_without_trailing_zeros(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_the_root_of_root(
-    monkeypatch: pytest.MonkeyPatch, given: str | None, user: str | None, runtime: str, expected: tuple[str, bool]
+    monkeypatch: pytest.MonkeyPatch,
+    given: str | None,
+    user: str | None,
+    runtime: str,
+    expected: tuple[str, bool],
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)

@@ -1,0 +1,107 @@
+"""spec and features: what they write is valid by our schemas and by the official ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft4Validator
+from referencing import Registry
+from referencing.jsonschema import DRAFT4
+
+from pyrunc.cli import features, spec
+from pyrunc.errors import PyruncError
+from pyrunc.validate._accept import accept
+from tests.support.payload import REPOSITORY
+
+OFFICIAL = REPOSITORY.parent / "shared" / "reference" / "runtime-spec-schema"
+
+
+def official(name: str) -> Draft4Validator:
+    """The official schema `name`, with its neighbours at hand."""
+    if not OFFICIAL.is_dir():
+        pytest.skip(
+            "the official schemas are not beside this repository, so there is nothing to compare with"
+        )
+    found = [
+        (path.name, DRAFT4.create_resource(json.loads(path.read_text()))) for path in OFFICIAL.glob("*.json")
+    ]
+    return Draft4Validator({"$ref": name}, registry=Registry().with_resources(found))
+
+
+def enumeration(name: str) -> list[str]:
+    words: list[str] = json.loads((OFFICIAL / "defs-linux.json").read_text())["definitions"][name]["enum"]
+    return words
+
+
+@pytest.mark.parametrize("rootless", [False, True])
+def test_spec_writes_a_valid_configuration(tmp_path: Path, rootless: bool) -> None:
+    spec.write(str(tmp_path), rootless)
+    config = json.loads((tmp_path / "config.json").read_text())
+    official("config-schema.json").validate(config)
+    assert accept(config)
+    linux = config["linux"]
+    kinds = {entry["type"] for entry in linux["namespaces"]}
+    if rootless:
+        assert "user" in kinds and "network" not in kinds and "resources" not in linux
+        assert linux["uidMappings"] == [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]
+        sys = next(mount for mount in config["mounts"] if mount["destination"] == "/sys")
+        assert sys["options"][0] == "rbind" and sys["type"] == "none"
+        words = [word for mount in config["mounts"] for word in mount.get("options", [])]
+        assert not [word for word in words if word.startswith(("uid=", "gid="))]
+    else:
+        assert "user" not in kinds and "network" in kinds
+        assert linux["resources"]["devices"] == [{"allow": False, "access": "rwm"}]
+
+
+def test_spec_makes_a_cgroup_namespace_on_cgroup_v2_only() -> None:
+    assert {"type": "cgroup"} in spec.document(True)["linux"]["namespaces"]
+    assert {"type": "cgroup"} not in spec.document(False)["linux"]["namespaces"]
+
+
+def test_spec_leaves_an_existing_file_alone(tmp_path: Path) -> None:
+    (tmp_path / "config.json").symlink_to(tmp_path / "target")
+    with pytest.raises(PyruncError, match=r"^File config\.json exists\. Remove it first$"):
+        spec.write(str(tmp_path), False)
+    assert not (tmp_path / "target").exists()
+
+
+def test_spec_honours_the_umask_and_names_what_fails(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        spec.write(str(tmp_path), False)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "config.json").stat().st_mode) == 0o640
+    with pytest.raises(PyruncError, match=r"write /nowhere/config\.json: no such file or directory"):
+        spec.write("/nowhere", False)
+
+
+def test_features_are_valid_and_fixed() -> None:
+    document: dict[str, Any] = json.loads(features.text())
+    official("features-schema.json").validate(document)
+    assert features.text() == features.text()
+    assert features.text().startswith('{\n    "ociVersionMin"')
+    assert (document["ociVersionMin"], document["ociVersionMax"]) == ("1.0.0", "1.3.0")
+
+
+def test_features_announce_what_the_tables_hold_and_nothing_refused() -> None:
+    document = features.document()
+    options = document["mountOptions"]
+    assert options == sorted(options)
+    assert {"rro", "rbind", "nosymfollow", "runbindable"} <= set(options)
+    linux = document["linux"]
+    assert len(linux["namespaces"]) == 8
+    assert linux["capabilities"][0] == "CAP_CHOWN" and len(linux["capabilities"]) == 41
+    seccomp = linux["seccomp"]
+    assert {"SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"} <= set(seccomp["archs"])
+    if OFFICIAL.is_dir():
+        assert set(linux["namespaces"]) == set(enumeration("NamespaceType"))
+        assert set(seccomp["actions"]) == set(enumeration("SeccompAction")) - {"SCMP_ACT_NOTIFY"}  # refused
+        assert set(seccomp["operators"]) == set(enumeration("SeccompOperators"))
+        assert set(seccomp["archs"]) <= set(enumeration("SeccompArch"))
+        assert set(seccomp["knownFlags"]) == set(enumeration("SeccompFlag"))
