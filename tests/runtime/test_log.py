@@ -129,6 +129,7 @@ def test_rootless_flag_is_accepted(runtime: Runtime) -> None:
 def test_spec(runtime: Runtime) -> None:
     """What `spec` writes runs, in the bundle it is written to."""
     bundle = runtime.bundle()
+    bundle.write()
     runtime.verb("spec", "--bundle", str(bundle.path)).fails("config.json", "exists")
     (bundle.path / "config.json").unlink()
     runtime.verb("spec", "--bundle", str(bundle.path)).ok()

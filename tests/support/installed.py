@@ -19,7 +19,7 @@ def runtime_command(session: Path) -> list[str]:
         return shlex.split(named)
     makefile = REPOSITORY / "Makefile"
     if not makefile.exists() or "\ninstall:" not in makefile.read_text():
-        return [sys.executable, "-m", "pyrunc"]
+        return ["env", f"PYTHONPATH={REPOSITORY}", sys.executable, "-m", "pyrunc"]
     prefix = session / "prefix"
     with open(session / "install.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
