@@ -88,6 +88,7 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
         )
         rootless = host.rootless if request.rootless is None else request.rootless
         manager = choose(config, request.container_id, layout(), rootless)
+        host.cgroups = manager.paths()
         bpf = filter_of(config, request.store.root)
         program = compile_program(config, host, choices, bpf, manager)
     except BaseException:

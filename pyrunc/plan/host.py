@@ -14,6 +14,8 @@ class Host:
     namespace. `sources`: for each bind-mount source of the config, its `st_mode`, or the negated errno of
     stat(2). `namespaces`: for each namespace path to join, its clone flag, or the negated errno.
 
+    `cgroups`: the container's cgroups-to-be, as `Manager.paths` tells.
+
     `capabilities`: what this process can pass on (bit n: capability n); `last_capability`: the kernel's last.
 
     Filled by `pyrunc.linux.mounts.facts.gather`: `bundle`: the bundle's absolute path; `bundle_real`: with
@@ -28,6 +30,7 @@ class Host:
         "bundle",
         "bundle_real",
         "capabilities",
+        "cgroups",
         "egid",
         "euid",
         "last_capability",
@@ -48,6 +51,7 @@ class Host:
         self.rootless = rootless
         self.sources = sources
         self.namespaces: dict[str, int] = {}
+        self.cgroups: dict[str, str] = {}
         self.last_capability = 40
         self.capabilities = (1 << self.last_capability + 1) - 1
         self.bundle = "/"

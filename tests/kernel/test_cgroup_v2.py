@@ -79,6 +79,9 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         if process.poll() is None:
             process.kill()
         process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
 
 
 def opens(start: Callable[..., Any], manager: Any, device: str) -> bool:
@@ -140,13 +143,16 @@ def test_several_programs_become_one(make: Callable[..., Any], start: Callable[.
 def test_the_verifier_takes_many_rules(make: Callable[..., Any]) -> None:
     numbers = range(0, 600, 2)
     devices = [
-        {"allow": True, "type": "b", "major": n, "minor": n, "access": "rw" if n % 4 else "r"} for n in numbers
+        {"allow": True, "type": "b", "major": n, "minor": n, "access": "rw" if n % 4 else "r"}
+        for n in numbers
     ]
     assert len(programs(make({"devices": devices}))) == 1
 
 
 def test_large_device_numbers(make: Callable[..., Any]) -> None:
-    make({"devices": [{"allow": True, "type": "c", "major": (1 << 32) - 1, "minor": 1 << 31, "access": "rw"}]})
+    make(
+        {"devices": [{"allow": True, "type": "c", "major": (1 << 32) - 1, "minor": 1 << 31, "access": "rw"}]}
+    )
 
 
 def test_place_and_directory(make: Callable[..., Any], top: str) -> None:
@@ -170,8 +176,12 @@ def test_place_and_directory(make: Callable[..., Any], top: str) -> None:
 @pytest.mark.skipif(
     UNIFIED is not None and "memory" in UNIFIED.controllers, reason="no controller is missing on this host"
 )
-def test_a_missing_controller_is_named(make: Callable[..., Any], resources: dict[str, Any], controller: str) -> None:
-    with pytest.raises(PyruncError, match=f'linux.resources.*the cgroup controller "{controller}" is not available'):
+def test_a_missing_controller_is_named(
+    make: Callable[..., Any], resources: dict[str, Any], controller: str
+) -> None:
+    with pytest.raises(
+        PyruncError, match=f'linux.resources.*the cgroup controller "{controller}" is not available'
+    ):
         make(resources)
 
 
@@ -187,7 +197,9 @@ def test_unified_files_are_written_verbatim(make: Callable[..., Any]) -> None:
         manager.apply({"unified": {"cgroup.max.depth": "x"}})
 
 
-@pytest.mark.skipif(UNIFIED is None or "hugetlb" not in UNIFIED.controllers, reason="no hugetlb controller in cgroup v2")
+@pytest.mark.skipif(
+    UNIFIED is None or "hugetlb" not in UNIFIED.controllers, reason="no hugetlb controller in cgroup v2"
+)
 def test_controllers_are_handed_down(make: Callable[..., Any]) -> None:
     manager = make(name="a/b/c")
     assert "hugetlb" in files.read(manager.home, "cgroup.controllers").split()
@@ -219,7 +231,9 @@ def test_freeze_and_thaw(make: Callable[..., Any], start: Callable[..., Any]) ->
 
 @pytest.mark.parametrize("by_each", [False, True])
 @pytest.mark.parametrize("paused", [False, True])
-def test_kill_and_remove_with_cgroups_inside(make: Callable[..., Any], top: str, paused: bool, by_each: bool) -> None:
+def test_kill_and_remove_with_cgroups_inside(
+    make: Callable[..., Any], top: str, paused: bool, by_each: bool
+) -> None:
     manager = make()
     os.makedirs(f"{manager.home}/a/b")
     outer, inner = (subprocess.Popen(("/bin/sleep", "1000")) for _ in range(2))

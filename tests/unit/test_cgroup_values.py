@@ -1,4 +1,4 @@
-"""Values and places: conversions to cgroup v2, where a cgroup lies, what is refused before anything is made."""
+"""Values and places: conversions, where a cgroup lies, what is refused before anything is made."""
 
 from __future__ import annotations
 
@@ -50,7 +50,18 @@ def problems(resources: dict[str, Any], **linux: Any) -> list[str]:
 
 @pytest.mark.parametrize(
     ("shares", "weight"),
-    [(0, 0), (1, 1), (2, 1), (10, 4), (100, 17), (512, 59), (1024, 100), (2048, 174), (262144, 10000), (1 << 40, 10000)],
+    [
+        (0, 0),
+        (1, 1),
+        (2, 1),
+        (10, 4),
+        (100, 17),
+        (512, 59),
+        (1024, 100),
+        (2048, 174),
+        (262144, 10000),
+        (1 << 40, 10000),
+    ],
 )
 def test_cpu_weight(shares: int, weight: int) -> None:
     assert cpu_weight(shares) == weight
@@ -64,7 +75,16 @@ def test_cpu_weight_grows() -> None:
 
 @pytest.mark.parametrize(
     ("limit", "swap", "result"),
-    [(-1, 0, -1), (0, 0, None), (100, 0, None), (100, -1, -1), (-1, 300, 300), (100, 300, 200), (100, 100, 0), (0, -1, -1)],
+    [
+        (-1, 0, -1),
+        (0, 0, None),
+        (100, 0, None),
+        (100, -1, -1),
+        (-1, 300, 300),
+        (100, 300, 200),
+        (100, 100, 0),
+        (0, -1, -1),
+    ],
 )
 def test_swap(limit: int, swap: int, result: int | None) -> None:
     assert swap_max(limit, swap) == result
@@ -118,8 +138,8 @@ def test_paths_of_joined_hierarchies() -> None:
 def test_nothing_asked_for_is_accepted() -> None:
     assert problems(NOTHING) == []
     assert res.needed(NOTHING) == {}
-    assert res.needed({key: None for key in NOTHING}) == {}
-    assert problems({key: None for key in NOTHING}) == []
+    assert res.needed(dict.fromkeys(NOTHING)) == {}
+    assert problems(dict.fromkeys(NOTHING)) == []
 
 
 def test_no_limit_is_dropped() -> None:

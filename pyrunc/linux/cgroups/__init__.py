@@ -1,7 +1,7 @@
-"""Control groups: where a container's cgroup lies, its limits, its processes (config-linux.md "Control groups").
+"""Control groups: a container's place, limits and processes (config-linux.md "Control groups").
 
-`manager` chooses between `v1` and `v2` by the `layout` of the host; `check` refuses what cannot be carried out;
-`devices` turns device rules into what each version of cgroups holds.
+`manager` chooses between `v1` and `v2` by the `layout` of the host; `resources` refuses what cannot be
+carried out; `devices` turns device rules into what each version of cgroups holds.
 """
 
 from __future__ import annotations

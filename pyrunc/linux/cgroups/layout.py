@@ -70,7 +70,8 @@ def layout(root: str = ROOT) -> Layout:
     table: list[list[str]] | None = None
     v1: list[Hierarchy] = []
     v2: Hierarchy | None = None
-    for _, names, path in own:
+    for _, names, whole in own:
+        path = whole
         if names.startswith("name=") and names != SYSTEMD:
             continue
         controllers = tuple(names.split(",")) if names else ()

@@ -1,10 +1,10 @@
 """The one thing that the life of a container needs of cgroups, whichever version the host has.
 
-    layout = cgroups.layout.layout()
-    manager = choose(config, container_id, layout, host.rootless)   # nothing is touched yet
-    manager.create(); manager.apply(resources)                      # before any process of the container runs
-    … spawn, join …
-    manager.kill(); manager.remove()
+layout = cgroups.layout.layout()
+manager = choose(config, container_id, layout, host.rootless)   # nothing is touched yet
+manager.create(); manager.apply(resources)                      # before any process of the container runs
+… spawn, join …
+manager.kill(); manager.remove()
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
             """Controller → absolute directory; cgroup v2 has the key "". Empty if there is no cgroup."""
 
         def record(self) -> dict[str, object]:
-            """What `restore` needs, fit for JSON. Complete before `create` except for the parents it makes."""
+            """What `restore` needs, fit for JSON; before `create` without the parents that it makes."""
 
         def pids(self) -> list[int]:
             """Every process in the cgroup and below."""
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
             """Whether this cgroup was frozen. False if it does not exist."""
 
         def remove(self) -> None:
-            """Remove the cgroup, those that the container made below it, and parents made for it and now empty.
+            """Remove the cgroup, those inside it, and parents that were made for it and are empty now.
 
             Waits about a second for dying processes. What is missing is fine.
             """
@@ -113,7 +113,9 @@ def choose(config: Config, container_id: str, layout: Layout, rootless: bool) ->
         chosen.owner = _delegate(config, rootless)
         return chosen
     if not layout.v1 and not optional:
-        raise PyruncError("no cgroup hierarchy is mounted on this host", remedy="mount cgroup2 on /sys/fs/cgroup")
+        raise PyruncError(
+            "no cgroup hierarchy is mounted on this host", remedy="mount cgroup2 on /sys/fs/cgroup"
+        )
     if resources.get("unified"):
         raise PyruncError(
             "linux.resources.unified: this host has cgroup v1, which has no unified hierarchy",
@@ -136,9 +138,10 @@ def restore(record: Mapping[str, Any]) -> Manager:
 
 
 def _delegate(config: Config, rootless: bool) -> int:
-    """The host's uid of the container's user if the cgroup is to be his (config-linux.md "Cgroup ownership"), else -1.
+    """The host's uid of the container's user if the cgroup is to be his, else -1.
 
-    So it is with a cgroup namespace of the container's own and a writable mount at /sys/fs/cgroup.
+    config-linux.md "Cgroup ownership": so it is with a cgroup namespace of the container's own and a writable
+    mount at /sys/fs/cgroup.
     """
     linux = config.get("linux") or {}
     mappings = linux.get("uidMappings") or ()

@@ -47,7 +47,9 @@ def _check_memory(memory: Resources, report: Report) -> None:
             report.error(f"{where}.swap", "is set without a memory limit", f"set {where}.limit too")
         elif swap < limit:
             report.error(
-                f"{where}.swap", f"{swap} is below the memory limit {limit}", "it is the sum of memory and swap"
+                f"{where}.swap",
+                f"{swap} is below the memory limit {limit}",
+                "it is the sum of memory and swap",
             )
     swappiness = memory.get("swappiness")
     if swappiness is not None and swappiness > 100 and swappiness != SWAPPINESS_UNSET:
@@ -66,7 +68,9 @@ def _check_devices(devices: Any, report: Report) -> None:
 def _check_unified(unified: Mapping[str, str], report: Report) -> None:
     for name in unified:
         if "/" in name or not name.strip("."):
-            report.error(f"{_HERE}.unified", f"{name!r} is not the name of a file in a cgroup", "use a bare file name")
+            report.error(
+                f"{_HERE}.unified", f"{name!r} is not the name of a file in a cgroup", "use a bare file name"
+            )
 
 
 def _check_unsupported(resources: Resources, report: Report) -> None:
@@ -80,7 +84,7 @@ def _check_unsupported(resources: Resources, report: Report) -> None:
 
 
 def needed(resources: Resources) -> dict[str, str]:
-    """The controllers without which a limit would be lost, each with the JSON path of a value that needs it."""
+    """The controllers without which a limit would be lost, with the JSON path of a value that needs each."""
     need: dict[str, str] = {}
     cpu: Resources = resources.get("cpu") or {}
     for name in ("shares", "period", "burst", "realtimePeriod", "realtimeRuntime", "idle"):

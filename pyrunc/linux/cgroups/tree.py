@@ -18,9 +18,9 @@ TRIES, FIRST_WAIT = 10, 0.001
 
 
 def make(path: str, top: str, made: list[str]) -> bool:
-    """Make the cgroup `path` and its missing parents below the existing `top`; append to `made`, parents first.
+    """Make the cgroup `path` and its missing parents below the existing `top`.
 
-    Returns whether `path` is new. Raises OSError.
+    What was made is appended to `made`, parents first. Returns whether `path` is new. Raises OSError.
     """
     # Another container that is just going away may take a common parent with it between the two calls.
     for _ in range(TRIES):

@@ -1,1 +1,1 @@
-"""Which devices a container may make, read and write: rules, their cgroup v1 list and their cgroup v2 program."""
+"""Which devices a container may make, read and write: rules, their v1 list and their v2 program."""

@@ -1,4 +1,4 @@
-"""The device list of cgroup v1: devices.allow and devices.deny (Documentation/admin-guide/cgroup-v1/devices.rst).
+"""The device list of cgroup v1: devices.allow and devices.deny (admin-guide/cgroup-v1/devices.rst).
 
 A v1 cgroup either denies everything except its exceptions or allows everything except its exceptions. An
 exception that allows must hold all the access an open asks for by itself; one that denies need only overlap.
@@ -66,7 +66,10 @@ def writes(normal: Table, current: str | None) -> Writes:
     if (exceptions := allowed(normal)) is not None:
         have = _parse(current or "a")
         if have is None:
-            return [("devices.deny", "a"), *[("devices.allow", text(*key, bits)) for key, bits in exceptions.items()]]
+            return [
+                ("devices.deny", "a"),
+                *[("devices.allow", text(*key, bits)) for key, bits in exceptions.items()],
+            ]
         take = [(key, bits & ~exceptions.get(key, 0)) for key, bits in have.items()]
         give = [(key, bits & ~have.get(key, 0)) for key, bits in exceptions.items()]
         return [
@@ -74,7 +77,10 @@ def writes(normal: Table, current: str | None) -> Writes:
             *[("devices.allow", text(*key, bits)) for key, bits in give if bits],
         ]
     if (exceptions := denied(normal)) is not None:
-        return [("devices.allow", "a"), *[("devices.deny", text(*key, bits)) for key, bits in exceptions.items()]]
+        return [
+            ("devices.allow", "a"),
+            *[("devices.deny", text(*key, bits)) for key, bits in exceptions.items()],
+        ]
     raise PyruncError(
         "linux.resources.devices: cgroup v1 cannot hold these rules: some narrow ones allow what a wider one "
         "denies and others deny what a wider one allows",

@@ -1,9 +1,9 @@
 """Device rules and their normal form.
 
-config-linux.md "Allowed Device list": rules apply in order, so for each device and each kind of access the last
-rule that speaks about it decides; what no rule speaks about is denied. The normal form (`table`) has at
-most one entry for each device pattern, narrow patterns first: the first entry that matches a device gives all the
-access it allows. Rules differ only by whether they name a number or `*`, so a table over the numbers that
+config-linux.md "Allowed Device list": rules apply in order, so for each device and each kind of access the
+last rule that speaks about it decides; what no rule speaks about is denied. The normal form (`table`) has at
+most one entry for each device pattern, narrow patterns first: the first entry that matches a device gives
+all the access it allows. Rules differ only by whether they name a number or `*`, so a table over the numbers that
 occur in the rules says the same as the rules for every device there is.
 """
 
@@ -72,7 +72,13 @@ def rules(devices: Iterable[Mapping[str, Any]]) -> list[Rule]:
         major, minor = device.get("major"), device.get("minor")
         for kind in _TYPES[device.get("type") or "a"]:
             found.append(
-                (device["allow"], kind, ANY if major is None else major, ANY if minor is None else minor, access)
+                (
+                    device["allow"],
+                    kind,
+                    ANY if major is None else major,
+                    ANY if minor is None else minor,
+                    access,
+                )
             )
     found += DEFAULT
     return found

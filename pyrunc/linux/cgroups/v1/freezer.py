@@ -1,4 +1,4 @@
-"""Freezing a cgroup in the v1 freezer hierarchy (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst)."""
+"""Freezing a cgroup in the v1 freezer hierarchy (admin-guide/cgroup-v1/freezer-subsystem.rst)."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def cpuset(home: str, values: Resources) -> None:
             except OSError as error:
                 failed = refused(home, name, value, error)
                 parent = os.path.dirname(home)
-                # The kernel says EACCES for "not a subset of the parent", which has nothing to do with rights.
+                # The kernel says EACCES for "not a subset of the parent"; that has nothing to do with rights.
                 failed.remedy = f"its parent {parent} has {get(parent, name) or 'none'}"
                 raise failed from error
 
@@ -156,7 +156,10 @@ def _memory_refused(home: str, name: str, value: int, error: OSError) -> KernelE
 
 
 def _kernel_memory(home: str, values: Resources) -> None:
-    for key, name in (("kernel", "memory.kmem.limit_in_bytes"), ("kernelTCP", "memory.kmem.tcp.limit_in_bytes")):
+    for key, name in (
+        ("kernel", "memory.kmem.limit_in_bytes"),
+        ("kernelTCP", "memory.kmem.tcp.limit_in_bytes"),
+    ):
         value = values.get(key) or 0
         if value:
             write(home, name, str(value))

@@ -60,7 +60,7 @@ class Manager:
             path = hierarchy.mount + place(cgroups_path, container_id, hierarchy, 1)
             homes.append(Home(path, hierarchy.mount, hierarchy.controllers))
         if layout.v2:
-            path = layout.v2.mount + place(cgroups_path, container_id, layout.v2, 2)
+            path = layout.v2.mount + place(cgroups_path, container_id, layout.v2, 1)
             homes.append(Home(path, layout.v2.mount, UNIFIED))
         return cls(homes, **how)
 
@@ -73,6 +73,7 @@ class Manager:
         return manager
 
     def record(self) -> dict[str, object]:
+        """The directories and what was made for them."""
         homes = [[home.path, home.top, list(home.controllers)] for home in self.homes]
         return {"version": 1, "homes": homes, "made": self._made, "rootless": self._rootless}
 
@@ -84,11 +85,13 @@ class Manager:
         return ""
 
     def paths(self) -> dict[str, str]:
+        """Controller → directory."""
         return {controller: home.path for home in self.homes for controller in home.controllers}
 
     # -- making and limiting ---------------------------------------------------------------------------
 
     def create(self) -> None:
+        """Make a directory in each hierarchy."""
         kept = []
         try:
             for home in self.homes:
@@ -117,12 +120,14 @@ class Manager:
             )
         if "freezer" in home.controllers and files.read(home.path, "freezer.state") != "THAWED":
             raise PyruncError(
-                "container's cgroup unexpectedly frozen", remedy=f"write THAWED to freezer.state in {home.path}"
+                "container's cgroup unexpectedly frozen",
+                remedy=f"write THAWED to freezer.state in {home.path}",
             )
         if "cpuset" in home.controllers:
             limits.fill_cpuset(home.path, home.top)
 
     def undo(self) -> None:
+        """Remove the directories that `create` made."""
         made = set(self._made)
         for home in self.homes:
             if home.path in made:
@@ -131,6 +136,7 @@ class Manager:
         self._made = []
 
     def apply(self, resources: Resources) -> None:
+        """Write the limits to the files of each controller, then the device list."""
         for controller, property_path in needed(resources).items():
             if not self.home(controller):
                 raise PyruncError(
@@ -187,10 +193,12 @@ class Manager:
     # -- processes -------------------------------------------------------------------------------------
 
     def join(self, pid: int) -> None:
+        """Write the pid to cgroup.procs of each hierarchy."""
         for home in self.homes:
             files.write(home.path, "cgroup.procs", str(pid))
 
     def plan_entry(self, program: Program) -> None:
+        """Emit a write to `tasks` of each v1 hierarchy; clone3 enters the unified one."""
         for index, home in enumerate(self.homes):
             if home.controllers == UNIFIED:
                 continue
@@ -199,6 +207,7 @@ class Manager:
             program.call("close", slot, step="close its file")
 
     def entrances(self) -> dict[str, int]:
+        """`tasks` of each v1 hierarchy, open for writing."""
         opened: dict[str, int] = {}
         try:
             for index, home in enumerate(self.homes):
@@ -212,6 +221,7 @@ class Manager:
         return opened
 
     def directory(self) -> int | None:
+        """The directory in the unified hierarchy of a hybrid host."""
         home = self.home(UNIFIED[0])
         try:
             return os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if home else None
@@ -219,6 +229,7 @@ class Manager:
             raise KernelError.of(f"open cgroup {home}", error) from error
 
     def pids(self) -> list[int]:
+        """The processes in one hierarchy, which are those in all."""
         home = self._any()
         return tree.pids(home) if home else []
 
@@ -227,6 +238,7 @@ class Manager:
         return self.home("freezer") or (self.homes[0].path if self.homes else "")
 
     def kill(self) -> None:
+        """Freeze, SIGKILL to each, thaw: nothing can fork away in between."""
         home = self._any()
         if not home or not os.path.isdir(home):
             return
@@ -262,16 +274,19 @@ class Manager:
         return home
 
     def freeze(self) -> None:
+        """Through the freezer hierarchy."""
         from pyrunc.linux.cgroups.v1 import freezer
 
         freezer.freeze(self._freezer())
 
     def thaw(self) -> None:
+        """Through the freezer hierarchy."""
         from pyrunc.linux.cgroups.v1 import freezer
 
         freezer.thaw(self._freezer())
 
     def frozen(self) -> bool:
+        """Whether the freezer was told so for this cgroup itself."""
         home = self.home("freezer")
         if not home:
             return False
@@ -283,6 +298,7 @@ class Manager:
             return False
 
     def oom_kills(self) -> int:
+        """From memory.oom_control."""
         home = self.home("memory")
         try:
             return files.keyed(files.get(home, "memory.oom_control"), "oom_kill") if home else 0
@@ -290,6 +306,7 @@ class Manager:
             return 0
 
     def remove(self) -> None:
+        """Remove the directory in each hierarchy."""
         for home in self.homes:
             tree.remove(home.path)
         if self._made:

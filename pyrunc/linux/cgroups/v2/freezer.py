@@ -38,7 +38,9 @@ def freeze(home: str) -> None:
 def _refuse_own(home: str) -> None:
     for line in get("/proc/self", "cgroup").splitlines():
         if line.startswith("0::/") and len(line) > 4 and f"{home}/".endswith(f"{line[3:]}/"):
-            raise PyruncError(f"freeze cgroup {home}: this process is in it", remedy="move it elsewhere first")
+            raise PyruncError(
+                f"freeze cgroup {home}: this process is in it", remedy="move it elsewhere first"
+            )
 
 
 def thaw(home: str) -> None:

@@ -71,7 +71,7 @@ def cpuset(home: str, values: Resources) -> None:
 
 
 def memory(home: str, values: Resources) -> None:
-    """Limits of memory and swap, and protection. Swap comes first, so that it is there when memory runs short."""
+    """Limits of memory and swap, and protection. Swap first, so that it is there when memory runs short."""
     limit, swap = values.get("limit") or 0, values.get("swap") or 0
     if values.get("checkBeforeUpdate"):
         _check_usage(home, limit)

@@ -8,7 +8,6 @@ from errno import ENOENT
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import SIGKILL
 from pyrunc.linux.cgroups import files, tree
-from pyrunc.linux.cgroups.layout import Hierarchy
 from pyrunc.linux.cgroups.place import place
 from pyrunc.linux.cgroups.resources import needed, pids_limit
 from pyrunc.linux.cgroups.v2 import controllers
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from pyrunc.linux.cgroups.layout import Hierarchy
     from pyrunc.linux.cgroups.resources import Resources
     from pyrunc.plan.program import Program
 
@@ -54,6 +54,7 @@ class Manager:
         return manager
 
     def record(self) -> dict[str, object]:
+        """The directory and what was made for it."""
         return {
             "version": 2,
             "home": self.home,
@@ -63,11 +64,13 @@ class Manager:
         }
 
     def paths(self) -> dict[str, str]:
+        """The one directory."""
         return {"": self.home} if self.home else {}
 
     # -- making and limiting ---------------------------------------------------------------------------
 
     def create(self) -> None:
+        """Make the directory, and have its parents hand it their controllers."""
         try:
             try:
                 self.fresh = tree.make(self.home, self.top, self._made)
@@ -113,12 +116,14 @@ class Manager:
                 raise KernelError.of(f"give {path} to user {self.owner}", error) from error
 
     def undo(self) -> None:
+        """Remove the directories that `create` made."""
         if self.home in self._made:
             tree.remove(self.home)
         tree.remove_empty(self._made)
         self._made = []
 
     def apply(self, resources: Resources) -> None:
+        """Write the limits, attach the device program, then write the `unified` files."""
         if not self.home:
             if (need := needed(resources)) and (path := next(iter(need.values()))):
                 raise PyruncError(f"{path}: this container has no cgroup", remedy="set linux.cgroupsPath")
@@ -158,13 +163,15 @@ class Manager:
         try:
             program_v2.attach(self.home, program_v2.emit(normal), self.fresh)
         except KernelError as error:
-            # Without privilege over the host there is no eBPF, and no access to devices beyond the user's own.
+            # Without privilege over the host there is no eBPF, and no access to devices beyond the
+            # user's own.
             if not (self._rootless and error.number in files.DENIED):
                 raise
 
     # -- processes -------------------------------------------------------------------------------------
 
     def join(self, pid: int) -> None:
+        """Write the pid to cgroup.procs."""
         if self.home:
             files.write(self.home, "cgroup.procs", str(pid))
 
@@ -172,9 +179,11 @@ class Manager:
         """Nothing: clone3 puts init into `directory`."""
 
     def entrances(self) -> dict[str, int]:
+        """None: clone3 puts init into `directory`."""
         return {}
 
     def directory(self) -> int | None:
+        """The directory, for clone3."""
         if not self.home:
             return None
         try:
@@ -183,9 +192,11 @@ class Manager:
             raise KernelError.of(f"open cgroup {self.home}", error) from error
 
     def pids(self) -> list[int]:
+        """The processes in the directory and below."""
         return tree.pids(self.home) if self.home else []
 
     def kill(self) -> None:
+        """Through cgroup.kill, or one by one while frozen."""
         if not self.home:
             return
         try:
@@ -209,21 +220,26 @@ class Manager:
             self.thaw()
 
     def freeze(self) -> None:
+        """Through cgroup.freeze."""
         from pyrunc.linux.cgroups.v2 import freezer
 
         freezer.freeze(self._existing())
 
     def thaw(self) -> None:
+        """Through cgroup.freeze."""
         from pyrunc.linux.cgroups.v2 import freezer
 
         freezer.thaw(self._existing())
 
     def _existing(self) -> str:
         if not self.home:
-            raise PyruncError("the container cannot be paused: it has no cgroup", remedy="set linux.cgroupsPath")
+            raise PyruncError(
+                "the container cannot be paused: it has no cgroup", remedy="set linux.cgroupsPath"
+            )
         return self.home
 
     def frozen(self) -> bool:
+        """Whether cgroup.freeze says so."""
         from pyrunc.linux.cgroups.v2 import freezer
 
         try:
@@ -233,6 +249,7 @@ class Manager:
             return False
 
     def oom_kills(self) -> int:
+        """From memory.events."""
         try:
             text = files.get(self.home, "memory.events") if self.home else ""
         except OSError:
@@ -240,6 +257,7 @@ class Manager:
         return files.keyed(text, "oom_kill")
 
     def remove(self) -> None:
+        """Remove the directory."""
         if self.home:
             tree.remove(self.home)
         tree.remove_empty([path for path in self._made if path != self.home])
