@@ -148,8 +148,7 @@ def _request(settings: Values, values: Values, container_id: str, log: Log) -> R
     return Request(
         _store(settings),
         container_id,
-        # The kernel's idea of the directory, as after a chdir: engines compare `bundle` in the state.
-        os.path.realpath(str(values["bundle"]) or "."),
+        _absolute(str(values["bundle"]) or "."),
         log,
         config_name=str(values["config"]),
         console_socket=_absolute(values["console-socket"]),
@@ -168,4 +167,5 @@ def _request(settings: Values, values: Values, container_id: str, log: Log) -> R
 
 
 def _absolute(path: Value) -> str:
-    return os.path.abspath(str(path)) if path else ""
+    # Joined only: taking ".." out by the letter would mean another directory behind a symbolic link.
+    return os.path.join(os.getcwd(), str(path)) if path else ""

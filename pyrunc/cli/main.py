@@ -96,13 +96,13 @@ def _main(arguments: Sequence[str]) -> int:
         _explain_usage(error, command)
         log.error(str(error), error.code)
     except PyruncError as error:
-        log.error(_prefix(command) + str(error), error.code)
+        log.error(f"{_prefix(command)}{error}", error.code)
         if log.debugging:
             log.debug(_traceback(error))
     except Exception as error:
         if isinstance(error, OutputClosed):
             raise
-        log.error(_prefix(command) + _unforeseen(error), "internal")
+        log.error(f"{_prefix(command)}{_unforeseen(error)}", "internal")
         if log.debugging:
             log.debug(_traceback(error))
     return FAILED

@@ -29,12 +29,16 @@ FILES: Final = (
     ("/run/pyrunc", "State of the containers of root, a directory for each."),
     ("$XDG_RUNTIME_DIR/pyrunc", "The same for an ordinary user."),
 )
-NOTES: Final = (
-    "An entry of a json log has the keys level, msg, time and code. On failure exactly one is written, because podman "
-    "reads the file as one object; warnings are left out of it unless --log-level or --debug asks for them.",
-    "The first line of --version names pyrunc. Programs that look for `runc version` there, such as containerd's "
-    "go-runc, find no number and go on without; the lines commit: and spec: are those that they know.",
+JSON_NOTE: Final = (
+    "An entry of a json log has the keys level, msg, time and code. On failure exactly one is written, because "
+    "podman reads the file as one object; warnings are left out of it unless --log-level or --debug asks for "
+    "them."
 )
+VERSION_NOTE: Final = (
+    "The first line of --version names pyrunc. Programs that look for `runc version` there, such as containerd's "
+    "go-runc, find no number and go on without; the lines commit: and spec: are those that they know."
+)
+NOTES: Final = (JSON_NOTE, VERSION_NOTE)
 
 
 def escape(text: str) -> str:

@@ -132,7 +132,8 @@ def _remove_cgroup(record: Record, log: Log) -> None:
     try:
         manager.remove()
     except PyruncError as error:
-        log.warning(f"left alone: {error}")
+        text = f"left alone: {error}"
+        log.warning(text)
 
 
 def _run_poststop(record: Record, log: Log) -> None:

@@ -16,10 +16,9 @@ PATIENCE: Final = 10.0
 
 
 def stat_of(pid: int | str) -> tuple[str, int] | None:
-    """State letter and start time (clock ticks since boot) of the process `pid`, from /proc/PID/stat
-    (proc(5)).
+    """State letter and start time (clock ticks since boot) of the process `pid`; None if there is none.
 
-    None if there is no such process.
+    From /proc/PID/stat (proc(5)).
     """
     try:
         file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)

@@ -103,8 +103,11 @@ class Record:
 
     @classmethod
     def decode(cls, raw: bytes, source: str) -> Record:
-        """The record in the bytes of the file `source`. Properties that an older version did not write keep
-        their defaults. Raises PyruncError where the bytes are no record."""
+        """The record in the bytes of the file `source`.
+
+        Properties that an older version did not write keep their defaults. Raises PyruncError where the bytes
+        are no record.
+        """
         from pyrunc.config.load import load_json
 
         values = load_json(raw, source)
@@ -168,7 +171,7 @@ def damaged(source: str, why: str) -> PyruncError:
 
 
 def now() -> str:
-    """This moment in UTC as RFC 3339 with nanoseconds, trailing zeros left out as Go does."""
+    """The present moment in UTC as RFC 3339 with nanoseconds, trailing zeros left out as Go does."""
     import time
 
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)

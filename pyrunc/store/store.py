@@ -1,5 +1,6 @@
-"""The store: one directory per container below the root, locked by those who change it, read by anyone at any
-time.
+"""The store: one directory per container below the root.
+
+Those who change a container lock its directory; anyone may read it at any time.
 
 The exclusive lock is flock(2) on the container's directory itself. It belongs to the open file, so the kernel
 lets it go however its holder ends, and there is no lock file to leave behind. The lock decides who owns an
@@ -116,7 +117,7 @@ class Directory:
             fcntl.flock(self.fd, fcntl.LOCK_EX)
         else:
             deadline = time.monotonic() + patience
-            while not self._try_lock():
+            while not self.try_lock():
                 if time.monotonic() > deadline:
                     raise PyruncError(
                         f"container {self.id} is being changed by another pyrunc process",
@@ -124,7 +125,7 @@ class Directory:
                         code="locked",
                     )
                 time.sleep(0.01)
-        if not self._in_place():
+        if not self.in_place():
             self.unlock()
             raise _missing()
         return Lock(self)
@@ -201,14 +202,16 @@ class Directory:
         except OSError as error:
             raise KernelError.of(f"remove {self.path}", error) from None
 
-    def _try_lock(self) -> bool:
+    def try_lock(self) -> bool:
+        """Take the exclusive lock if nobody has it; tells whether it is taken now."""
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
-    def _in_place(self) -> bool:
+    def in_place(self) -> bool:
+        """Whether this still is the directory that its path leads to."""
         # While we waited for the lock its holder may have removed the directory, and a new container of
         # this id may have come: the lock of a directory that nobody can find protects nothing.
         mine = os.fstat(self.fd)
@@ -259,9 +262,9 @@ class Store:
                 continue  # just removed by another process: it is free again
             try:
                 # Not waiting: whoever holds the lock is creating, starting or deleting this very id.
-                if not directory._try_lock():
+                if not directory.try_lock():
                     raise _in_use()
-                if not directory._in_place():
+                if not directory.in_place():
                     directory.close()
                     continue
                 if directory.has(STATE) or not directory.is_own():

@@ -1,7 +1,7 @@
 """The start-up budget: which modules each verb loads before it acts (docs/design.md, "Start-up").
 
-A verb is started anew for every call, and a module costs a tenth of a millisecond where it is light and five to
-fifteen where it is heavy. Whoever adds one here has measured it.
+A verb is started anew for every call, and a module costs a tenth of a millisecond where it is light and
+five to fifteen where it is heavy. Whoever adds one here has measured it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from pyrunc.store.store import Store
 from tests.support.payload import REPOSITORY
 
 FORBIDDEN = {
-    "argparse", "collections", "contextlib", "ctypes", "dataclasses", "enum", "functools", "json", "jsonschema",
-    "logging", "pathlib", "pyseccomp", "re", "shutil", "signal", "socket", "subprocess", "tempfile", "traceback",
-    "typing", "warnings",
+    "argparse", "collections", "contextlib", "ctypes", "dataclasses", "enum", "functools", "json",
+    "jsonschema", "logging", "pathlib", "pyseccomp", "re", "shutil", "signal", "socket", "subprocess",
+    "tempfile", "traceback", "typing", "warnings",
 }  # fmt: skip
 #: Of the standard library, over what the bare interpreter has loaded.
 LIBRARY = {
-    "__future__", "_collections_abc", "_json", "_stat", "errno", "fcntl", "gc", "genericpath", "os", "os.path",
-    "posixpath", "select", "stat",
+    "__future__", "_collections_abc", "_json", "_stat", "errno", "fcntl", "gc", "genericpath", "os",
+    "os.path", "posixpath", "select", "stat",
 }  # fmt: skip
 EVERY = {
-    "pyrunc", "pyrunc.cli", "pyrunc.cli.commands", "pyrunc.cli.main", "pyrunc.cli.options", "pyrunc.cli.parse",
-    "pyrunc.errors", "pyrunc.log", "pyrunc.store", "pyrunc.store.record", "pyrunc.store.root", "pyrunc.store.store",
+    "pyrunc", "pyrunc.cli", "pyrunc.cli.commands", "pyrunc.cli.main", "pyrunc.cli.options",
+    "pyrunc.cli.parse", "pyrunc.errors", "pyrunc.log", "pyrunc.store", "pyrunc.store.record", "pyrunc.store.root",
+    "pyrunc.store.store",
 }  # fmt: skip
 STATUS = {
     "pyrunc.config", "pyrunc.config.load", "pyrunc.lifecycle", "pyrunc.lifecycle.liveness",

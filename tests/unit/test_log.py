@@ -74,7 +74,11 @@ def test_the_file_is_appended_to_and_not_inherited(tmp_path: Path) -> None:
 
 def test_entries_of_many_processes_stay_whole(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    code = f"from pyrunc.log import Log\nlog = Log({str(path)!r}, 'json')\nfor n in range(200): log.error('x' * 300)"
+    code = (
+        "from pyrunc.log import Log\n"
+        f"log = Log({str(path)!r}, 'json')\n"
+        "for n in range(200): log.error('x' * 300)"
+    )
     workers = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) for _ in range(4)]
     assert [worker.wait(30) for worker in workers] == [0] * 4
     entries = [json.loads(line) for line in path.read_text().splitlines()]

@@ -38,8 +38,8 @@ def test_real_time_signals(word: str, number: int) -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["", "SIG", "BOGUS", "SIGSIGTERM", "65", "-9", "9 ", "+9", "1_5", "²", "99999999999", "_DFL", "SIG_IGN", "_BLOCK",
-     "RTMIN+31", "RTMAX-31", "RTMIN-1", "RTMAX+1", "RTMIN+", "RTMINX", "RTMIN+²", "RT", "é", "NAL", "\udcff"],
+    ["", "SIG", "BOGUS", "SIGSIGTERM", "65", "-9", "9 ", "+9", "1_5", "²", "99999999999", "_DFL", "SIG_IGN",
+     "_BLOCK", "RTMIN+31", "RTMAX-31", "RTMIN-1", "RTMAX+1", "RTMIN+", "RTMINX", "RTMIN+²", "RT", "é", "NAL", "\udcff"],
 )  # fmt: skip
 def test_unknown_signals(word: str) -> None:
     with pytest.raises(PyruncError) as caught:

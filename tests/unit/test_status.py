@@ -49,7 +49,9 @@ class Containers:
         self.managers: list[Manager] = []
 
     def process(self, *words: str) -> subprocess.Popen[bytes]:
-        child = subprocess.Popen(words or ("sleep", "100"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            words or ("sleep", "100"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         self.children.append(child)
         return child
 

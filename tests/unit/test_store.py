@@ -158,7 +158,7 @@ def test_the_lock_is_exclusive_and_ends_with_its_holder(store: Store) -> None:
             store.create("one")
         assert directory.load() is None  # readers do not wait
         holder.kill()
-        holder.wait()
+        holder.communicate()
         with directory.lock():
             pass
 
@@ -231,8 +231,8 @@ def test_a_record_of_another_version(store: Store) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "{}", '{"layout": 1}', '{"layout": 1, "id": "other"}', '{"layout": 1, "id": "one", "pid": "1"}',
-     '{"layout": 1, "id": "one", "id": "one"}', "\xff"],
+    ["", "{", "[]", "{}", '{"layout": 1}', '{"layout": 1, "id": "other"}',
+     '{"layout": 1, "id": "one", "pid": "1"}', '{"layout": 1, "id": "one", "id": "one"}', "\xff"],
 )  # fmt: skip
 def test_a_damaged_record_says_so_and_what_to_do(store: Store, text: str) -> None:
     with store.create("one") as directory:
@@ -255,7 +255,7 @@ def test_a_reader_never_sees_half_a_record(store: Store) -> None:
             directory.save(record_of("one", annotations={"n": str(number % 10) * 50000}))
         assert reader.poll() is None
         reader.kill()
-        reader.wait()
+        reader.communicate()
         assert os.listdir(directory.path) == [STATE]
 
 
