@@ -14,7 +14,7 @@ The whole mount phase, and why in this order:
 8. `rootfs.plan_finish`, `plan_late`: read-only, when nothing is left to write.
 9. `masking.plan`: read-only paths, then masks on top of them, when nothing needs what they hide.
 
-A bind mount with an existing mount point costs six system calls. Paths are resolved as `points` tells.
+A bind mount costs eight system calls. Paths are resolved as `points` tells.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from pyrunc.linux.mounts import bind, filesystem
 from pyrunc.linux.mounts.facts import destination_of, is_bind, source_of
 from pyrunc.linux.mounts.options import Options, parse
 from pyrunc.linux.mounts.points import Points
-from pyrunc.linux.namespaces import has
+from pyrunc.linux.mounts.rules import ORDINARY
+from pyrunc.linux.namespaces import has, is_new
 from pyrunc.plan.program import EQ
 
 TYPE_CHECKING = False
@@ -86,19 +87,25 @@ def plan(
     failures = filesystem.Failures(program)
     late: Late = []
     known: dict[tuple[str, ...], Options] = {}
+    # Where the facts were read from the image by this root in this mount namespace, links are resolved
+    # already: one that shows up later was put there by somebody else, and is refused.
+    image_known = is_new(config, "mount") and not host.rootless
     for index, mount in enumerate(config.get("mounts") or ()):
         of = f"mounts[{index}]"
         options = _options(mount, known)
+        kind = mount.get("type", "")
         path = destination_of(mount)
-        path = host.links.get(path, path)
+        if kind not in ORDINARY:
+            path = host.links.get(path, path)
         if options.remount:
             _plan_remount(points, failures, mount, options, path, of)
             continue
-        kind = mount.get("type", "")
         if is_bind(mount):
             step = f"bind-mount {mount.get('source', '')} on {path}"
             source = source_of(mount, host.bundle)
-            point = points.point(path, step=step, of=of, directory=S_ISDIR(host.sources[source]))
+            straight = image_known and not points.is_covered(path)
+            directory = S_ISDIR(host.sources[source])
+            point = points.point(path, step=step, of=of, directory=directory, straight=straight)
             tree = _plan_bind(points, source, options, path, step, of, (sources or {}).get(index, 0))
         elif kind in ("cgroup", "cgroup2"):
             from pyrunc.linux.mounts.cgroupfs import plan_cgroup_mount
@@ -108,7 +115,8 @@ def plan(
             continue
         else:
             step = f"mount {kind} on {path}"
-            point, tree = _plan_filesystem(points, failures, mount, options, path, step, of)
+            straight = kind in ORDINARY or (image_known and not points.is_covered(path))
+            point, tree = _plan_filesystem(points, failures, mount, options, path, straight, step, of)
         points.move(tree, point, step=step, of=of)
         points.covered(path)
         if path == "/":
@@ -123,6 +131,7 @@ def plan(
             points.close(tree)
         if path != "/":
             points.close(point)
+    points.finish()
     failures.emit()
     return late
 
@@ -184,6 +193,7 @@ def _plan_filesystem(
     mount: Mount,
     options: Options,
     path: str,
+    straight: bool,
     step: str,
     of: str,
 ) -> tuple[Register, Register]:
@@ -192,10 +202,7 @@ def _plan_filesystem(
     settings = filesystem.settings_of(kind, options)
     inherit = kind == "tmpfs" and all(name != "mode" for name, _ in settings)
     made = program.register()
-    # An image with a symbolic link at /proc or /sys wants them elsewhere than what protects them looks.
-    point = points.point(
-        path, step=step, of=of, straight=kind in ("proc", "sysfs"), made=made if inherit else None
-    )
+    point = points.point(path, step=step, of=of, straight=straight, made=made if inherit else None)
     mode = _plan_mode(points, point, step, of) if inherit else None
     attributes = options.set | options.set_all
     if _is_late(kind, path):

@@ -42,6 +42,8 @@ STRAIGHT: Final = INSIDE | RESOLVE_NO_SYMLINKS
 OPEN_HOW: Final = 24
 MOUNT_ATTR: Final = 32
 STATFS: Final = 120
+#: How many directories are kept open for the mounts in them.
+HOLDERS_MAX: Final = 8
 ONTO: Final = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
 
 
@@ -51,7 +53,7 @@ class Points:
     `root`: the register that holds its descriptor. A mount on `/` puts its own descriptor there.
     """
 
-    __slots__ = ("_attributes", "_hows", "_made", "_statfs", "program", "root")
+    __slots__ = ("_attributes", "_covered", "_holders", "_hows", "_made", "_statfs", "program", "root")
 
     def __init__(self, program: Program, root: Register) -> None:
         self.program = program
@@ -59,6 +61,8 @@ class Points:
         self._hows: dict[tuple[int, int], int] = {}
         self._attributes: dict[tuple[int, int, int], int] = {}
         self._made: set[str] = set()
+        self._covered: set[str] = set()
+        self._holders: dict[str, Register] = {}
         self._statfs = 0
 
     # -- structures, one for all who need the same ------------------------------------------------------
@@ -188,31 +192,66 @@ class Points:
         `straight`: refuse symbolic links. `made` is set to 0 if the last component was made, else to
         something negative. Returns the register of the descriptor; for `/` that is `self.root` itself.
         """
+        if path == "/":
+            if made is not None:
+                self.program.set(made, -1)
+            return self.root
+        if straight:
+            return self._straight_point(path, step, of, directory, made)
         program = self.program
         if made is not None:
             program.set(made, -1)
-        if path == "/":
-            return self.root
         into = program.register()
         found = program.label()
         # Without symbolic links the destination is where its text says, and `check` has judged the text.
-        tolerate = (ENOENT,) if straight else (ENOENT, ELOOP)
-        self.open(path, O_PATH, into, step=step, of=of, resolve=STRAIGHT, tolerate=tolerate)
+        self.open(path, O_PATH, into, step=step, of=of, resolve=STRAIGHT, tolerate=(ENOENT, ELOOP))
         program.branch(into, GE, 0, found)
         holder, name = self.parent(path, step=step, of=of)
-        if directory:
-            program.call("mkdirat", holder, name, 0o755, step=step, of=of, tolerate=(EEXIST,), into=made)
-        else:
-            program.call("mknodat", holder, name, S_IFREG | 0o644, 0, step=step, of=of, tolerate=(EEXIST,), into=made)
+        self._make(holder, name, directory, made, step, of)
         if holder is not self.root:
             self.close(holder)
-        if straight:
-            self.open(path, O_PATH, into, step=step, of=of, resolve=STRAIGHT)
-        else:
-            self.open(path, O_PATH, into, step=step, of=of)
-            self._refuse_proc(into, found, step, of)
+        self.open(path, O_PATH, into, step=step, of=of)
+        self._refuse_proc(into, found, step, of)
         program.place(found)
         return into
+
+    def _straight_point(
+        self, path: str, step: str, of: str, directory: bool, made: Register | None
+    ) -> Register:
+        """As `point`, through a descriptor of the directory that mounts beside this one share.
+
+        Making what exists already costs less than looking first: EEXIST comes before any other refusal.
+        """
+        program = self.program
+        into = program.register()
+        parent, _, name = path.rpartition("/")
+        holder = self._holder(parent, step, of) if parent else self.root
+        self._make(holder, name, directory, made, step, of)
+        how = self.how(O_PATH, STRAIGHT)
+        program.call("openat2", holder, name, how, OPEN_HOW, step=step, of=of, into=into)
+        return into
+
+    def _make(
+        self, holder: Register, name: str, directory: bool, made: Register | None, step: str, of: str
+    ) -> None:
+        if directory:
+            self.program.call("mkdirat", holder, name, 0o755, step=step, of=of, tolerate=(EEXIST,), into=made)
+        else:
+            mode = S_IFREG | 0o644
+            self.program.call("mknodat", holder, name, mode, 0, step=step, of=of, tolerate=(EEXIST,), into=made)
+
+    def _holder(self, path: str, step: str, of: str) -> Register:
+        """The register of a directory's descriptor, kept open until something covers it or `finish`."""
+        known = self._holders.get(path)
+        if known is None:
+            if len(self._holders) == HOLDERS_MAX:
+                self.close(self._holders.pop(next(iter(self._holders))))
+            if path not in self._made:
+                self._make_directories(path, step, of)
+            known = self.program.register()
+            self.open(path, O_PATH | O_DIRECTORY, known, step=step, of=of, resolve=STRAIGHT)
+            self._holders[path] = known
+        return known
 
     def _refuse_proc(self, point: Register, fine: Label, step: str, of: str) -> None:
         """Emit failing where symbolic links have led into procfs.
@@ -232,5 +271,26 @@ class Points:
 
     def covered(self, path: str) -> None:
         """Note that something was mounted on `path`: what is known of the directories below is void."""
+        self._covered.add(path)
         if path in self._made or path == "/":
             self._made.clear()
+        if self._holders:
+            below = "/" if path == "/" else path + "/"
+            for directory in [name for name in self._holders if name == path or name.startswith(below)]:
+                self.close(self._holders.pop(directory))
+
+    def is_covered(self, path: str) -> bool:
+        """Whether `path` lies in something that was mounted before, rather than in the image."""
+        if "/" in self._covered:
+            return True
+        path = path.rpartition("/")[0]
+        while path:
+            if path in self._covered:
+                return True
+            path = path.rpartition("/")[0]
+        return False
+
+    def finish(self) -> None:
+        """Emit closing the directories that were kept open."""
+        while self._holders:
+            self.close(self._holders.popitem()[1])

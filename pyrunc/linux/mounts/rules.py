@@ -35,6 +35,10 @@ PROC_FILES: Final = frozenset(
     )
 )
 
+#: File systems that must be mounted on a directory of the image itself: one with a symbolic link at /proc or /sys
+#: wants them elsewhere than where runtimes look (CVE-2023-27561, CVE-2023-28642).
+ORDINARY: Final = ("proc", "sysfs")
+
 
 def check(config: Config, host: Host, report: Report) -> None:
     """Every mount by itself, and that there is a mount namespace to make them in."""
@@ -68,7 +72,7 @@ def check(config: Config, host: Host, report: Report) -> None:
         for name in ("uidMappings", "gidMappings"):
             if mount.get(name):
                 report.unsupported(f"{where}.{name}")
-        _check_destination(where, mount, options, report)
+        _check_destination(where, mount, options, host, report)
         if is_bind(mount):
             _check_bind(where, mount, options, host, report)
         else:
@@ -84,7 +88,7 @@ def _texts(mount: Mount) -> list[str]:
     ]
 
 
-def _check_destination(where: str, mount: Mount, options: Options, report: Report) -> None:
+def _check_destination(where: str, mount: Mount, options: Options, host: Host, report: Report) -> None:
     given = mount["destination"]
     if not given:
         report.error(f"{where}.destination", "is empty", "give an absolute path in the container")
@@ -96,6 +100,16 @@ def _check_destination(where: str, mount: Mount, options: Options, report: Repor
             "write it with a leading /",
         )
     path = destination_of(mount)
+    if path in host.links:
+        if mount.get("type") in ORDINARY:
+            report.error(
+                f"{where}.destination",
+                f'filesystem "{mount["type"]}" must be mounted on ordinary directory: {path} is a symbolic link in the '
+                f"image and leads to {host.links[path]}",
+                "correct the image",
+            )
+            return
+        path = host.links[path]
     if path == "/proc":
         # Whether a bind mount's source is procfs is for init to see.
         if mount.get("type") != "proc" and not is_bind(mount) and not options.remount:
