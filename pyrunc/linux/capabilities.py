@@ -160,7 +160,9 @@ def plan_after_user(config: Config, host: Host, program: Program) -> None:
     sets.limit(available(config, host))
     program.call("prctl", PR_SET_KEEPCAPS, 0, 0, 0, 0, step="let a later change of user drop capabilities")
     # What the runtime's caller had as ambient must not reach the container, whatever the config says.
-    program.call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, step="clear ambient capabilities")
+    program.call(
+        "prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, step="clear ambient capabilities"
+    )
     effective, permitted, inheritable = sets.effective, sets.permitted, sets.inheritable
     data = pack(
         "<6I",

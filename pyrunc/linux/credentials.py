@@ -112,7 +112,9 @@ def plan_stdio_owner(config: Config, host: Host, program: Program) -> None:
         program.place(other)
         # Refused for what another user or namespace owns or is read-only: the program may never need it.
         step = f"give {name} to uid {uid}"
-        program.call("fchown", fd, uid, NO_ID, step=step, of="process.user.uid", tolerate=(EPERM, EINVAL, EROFS))
+        program.call(
+            "fchown", fd, uid, NO_ID, step=step, of="process.user.uid", tolerate=(EPERM, EINVAL, EROFS)
+        )
         program.place(done)
     program.release(value)
 

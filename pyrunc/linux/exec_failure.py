@@ -178,9 +178,15 @@ def loader_of(head: bytes) -> bytes:
             if unpack_from(order + "I", head, at)[0] != PT_INTERP:
                 continue
             if wide:
-                (offset,), (length,) = unpack_from(order + "Q", head, at + 8), unpack_from(order + "Q", head, at + 32)
+                (offset,), (length,) = (
+                    unpack_from(order + "Q", head, at + 8),
+                    unpack_from(order + "Q", head, at + 32),
+                )
             else:
-                (offset,), (length,) = unpack_from(order + "I", head, at + 4), unpack_from(order + "I", head, at + 16)
+                (offset,), (length,) = (
+                    unpack_from(order + "I", head, at + 4),
+                    unpack_from(order + "I", head, at + 16),
+                )
             return head[offset : offset + min(length, 4096)].partition(b"\0")[0]
     except (StructError, OverflowError):
         return b""  # cut short or absurd: nothing to tell

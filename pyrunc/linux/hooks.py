@@ -19,6 +19,7 @@ from struct import pack, unpack
 from pyrunc.errors import PyruncError, kernel_word
 from pyrunc.kernel.constants import (
     CLONE_PIDFD,
+    CLOSE_RANGE_CLOEXEC,
     F_ADD_SEALS,
     F_SEAL_GROW,
     F_SEAL_SEAL,
@@ -143,8 +144,11 @@ def _as_mapping(entries: Sequence[str]) -> dict[bytes, bytes]:
 
 
 def _await(pid: int, timeout: int | None, out_read: int, err_read: int) -> str:
-    """Wait for the hook and keep what it writes. Ends with the hook, not with the last holder of its pipes:
-    a process that it leaves running must not hold up the container."""
+    """Wait for the hook and keep what it writes; the text of its failure, or "".
+
+    Ends with the hook, not with the last holder of its pipes: a process that it leaves running must not hold
+    up the container.
+    """
     import select
 
     kept = {out_read: b"", err_read: b""}
@@ -296,7 +300,14 @@ def _plan_timeout(
     # The whole process group since Linux 6.9, before that the hook alone, as with runc. Where the container
     # has a PID namespace the rest ends with init.
     program.call(
-        "pidfd_send_signal", value, SIGKILL, 0, PIDFD_SIGNAL_PROCESS_GROUP, step=step, of=of, tolerate=(EINVAL,)
+        "pidfd_send_signal",
+        value,
+        SIGKILL,
+        0,
+        PIDFD_SIGNAL_PROCESS_GROUP,
+        step=step,
+        of=of,
+        tolerate=(EINVAL,),
     )
     program.call("pidfd_send_signal", value, SIGKILL, 0, 0, step=step, of=of, tolerate=(ESRCH,))
     program.call("wait4", pid, 0, 0, 0, step=f"{text}: wait for its end", of=of)
@@ -317,6 +328,10 @@ def _plan_child(
     program.call("setpgid", 0, 0, step=f"{text}: make a process group", of=of)
     for fd, source in ((0, state_fd), (1, output_fd), (2, output_fd)):
         program.call("dup3", source, fd, 0, step=f"{text}: set up its file descriptor {fd}", of=of)
+    # Init's own descriptors, the conversation among them, are none of the hook's.
+    program.call(
+        "close_range", 3, 0xFFFF_FFFF, CLOSE_RANGE_CLOEXEC, step=f"{text}: close the rest on exec", of=of
+    )
     args = program.strings(hook.get("args") or [path])
     env = program.strings(environment(hook.get("env") or inherited))
     program.call("execve", path, args, env, step=f"{text}: exec {path}", of=of)

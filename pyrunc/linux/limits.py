@@ -57,7 +57,9 @@ def check(config: Config, host: Host, report: Report) -> None:
             report.error(f"{where}.type", f"{kind} is given twice", "give each type once")
         seen.add(kind)
         if soft > hard:
-            report.error(f"{where}.soft", f"{soft} is above the hard limit {hard}", "lower soft or raise hard")
+            report.error(
+                f"{where}.soft", f"{soft} is above the hard limit {hard}", "lower soft or raise hard"
+            )
     score = process.get("oomScoreAdj")
     if score is not None and not -1000 <= score <= 1000:
         report.error("process.oomScoreAdj", f"{score} is out of range", "give a number from -1000 to 1000")

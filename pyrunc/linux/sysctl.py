@@ -47,7 +47,7 @@ def dotted(key: str) -> str:
     `net.ipv4.conf.eth0/1.mtu` are the same parameter.
     """
     dot, slash = key.find("."), key.find("/")
-    return key.translate(_SWAP) if 0 <= slash and (dot < 0 or slash < dot) else key
+    return key.translate(_SWAP) if slash >= 0 and (dot < 0 or slash < dot) else key
 
 
 def path_of(key: str) -> str:

@@ -14,13 +14,20 @@ from pyrunc.validate.report import Report
 ROOT = Host(0, 0, False, {})
 ROOTLESS = Host(1000, 1000, True, {})
 ONE = [{"containerID": 0, "hostID": 1000, "size": 1}]
-MANY = [{"containerID": 0, "hostID": 100000, "size": 1000}, {"containerID": 5000, "hostID": 200000, "size": 2}]
+MANY = [
+    {"containerID": 0, "hostID": 100000, "size": 1000},
+    {"containerID": 5000, "hostID": 200000, "size": 2},
+]
 
 
 def config(mappings: list[dict[str, int]] | None = None, path: str = "", **user: Any) -> Any:
     linux: dict[str, Any] = {"namespaces": []}
     if mappings is not None:
-        linux = {"namespaces": [{"type": "user", "path": path}], "uidMappings": mappings, "gidMappings": mappings}
+        linux = {
+            "namespaces": [{"type": "user", "path": path}],
+            "uidMappings": mappings,
+            "gidMappings": mappings,
+        }
     return {"process": {"user": user}, "linux": linux}
 
 
@@ -30,13 +37,17 @@ def problems(config: Any, host: Host = ROOT) -> list[str]:
     return [str(problem) for problem in report.problems]
 
 
-@pytest.mark.parametrize("uid,good", [(0, True), (999, True), (1000, False), (4999, False), (5000, True), (5002, False)])
+@pytest.mark.parametrize(
+    "uid,good", [(0, True), (999, True), (1000, False), (4999, False), (5000, True), (5002, False)]
+)
 def test_unmapped_uid(uid: int, good: bool) -> None:
     found = problems(config(MANY, uid=uid))
     if good:
         assert found == []
     else:
-        assert found[0].startswith(f"process.user.uid: cannot setuid to unmapped uid {uid} in the user namespace")
+        assert found[0].startswith(
+            f"process.user.uid: cannot setuid to unmapped uid {uid} in the user namespace"
+        )
 
 
 def test_unmapped_gids() -> None:
@@ -84,7 +95,8 @@ def test_keeping_the_callers_groups() -> None:
 @pytest.mark.parametrize("umask,expected", [(None, 0o22), (0, 0), (0o77, 0o77)])
 def test_umask(umask: int | None, expected: int) -> None:
     program = Program()
-    credentials.plan_umask(config(**({} if umask is None else {"umask": umask})), ROOT, program)
+    asked: Any = {"process": {"user": {} if umask is None else {"umask": umask}}}
+    credentials.plan_umask(asked, ROOT, program)
     assert program.calls == [("umask", (expected,))]
 
 

@@ -42,7 +42,9 @@ def test_soft_above_hard() -> None:
     assert problems(rlimits=[limit("CPU", 2, 2), limit("AS", limits.INFINITY, limits.INFINITY)]) == []
 
 
-@pytest.mark.parametrize("score,good", [(-1000, True), (1000, True), (0, True), (1001, False), (-1001, False)])
+@pytest.mark.parametrize(
+    "score,good", [(-1000, True), (1000, True), (0, True), (1001, False), (-1001, False)]
+)
 def test_score(score: int, good: bool) -> None:
     assert (problems(oomScoreAdj=score) == []) is good
 

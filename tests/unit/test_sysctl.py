@@ -44,14 +44,17 @@ def test_needs_its_namespace(key: str, kind: str) -> None:
     assert f"is not allowed in the host {kind} namespace" in text
 
 
-@pytest.mark.parametrize("key", ["kernel.core_pattern", "vm.swappiness", "fs.file-max", "kernel.shmmaxx", "netx.y"])
+@pytest.mark.parametrize(
+    "key", ["kernel.core_pattern", "vm.swappiness", "fs.file-max", "kernel.shmmaxx", "netx.y"]
+)
 def test_of_no_namespace(key: str) -> None:
     (text,) = problems({key: "1"}, *ALL)
     assert f'sysctl "{key}" is not in a separate kernel namespace' in text
 
 
 @pytest.mark.parametrize(
-    "key", ["net..x", "net/../kernel/core_pattern", "net.//.kernel", "", "net.", ".net", "net/./x", "../../etc/x"]
+    "key",
+    ["net..x", "net/../kernel/core_pattern", "net.//.kernel", "", "net.", ".net", "net/./x", "../../etc/x"],
 )
 def test_no_way_out_by_the_path(key: str) -> None:
     (text,) = problems({key: "1"}, *ALL)

@@ -14,7 +14,7 @@ from stat import S_ISREG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Any, Final
 
     from pyrunc.config.spec import Seccomp
 
@@ -33,7 +33,8 @@ def key_of(profile: Seccomp) -> str:
     """The name of the profile's entry: a digest of all that the compiled filter depends on."""
     system = os.uname().machine.encode() + b"\0" + _library()
     # Version 2 of marshal writes equal values as equal bytes; later ones depend on reference counts.
-    return blake2b(b"\0".join((GENERATION, system, dumps(profile, 2))), digest_size=20).hexdigest()
+    plain: Any = profile
+    return blake2b(b"\0".join((GENERATION, system, dumps(plain, 2))), digest_size=20).hexdigest()
 
 
 def _library() -> bytes:

@@ -112,13 +112,17 @@ def _architectures(profile: Seccomp) -> dict[str, int]:
     """The architectures of the filter: the machine's own, and those of the profile that run on it."""
     family = ARCHITECTURES.get(os.uname().machine)
     if family is None:
-        raise PyruncError(f"linux.seccomp: this machine ({os.uname().machine}) is not supported", code="missing")
+        raise PyruncError(
+            f"linux.seccomp: this machine ({os.uname().machine}) is not supported", code="missing"
+        )
     wanted = {name.removeprefix("SCMP_ARCH_") for name in profile.get("architectures") or ()}
     native = next(iter(family))
     return {name: token for name, token in family.items() if name == native or name in wanted}
 
 
-def _sort(library: Any, profile: Seccomp, default: int) -> tuple[list[tuple[str, int, int, list[Any]]], dict[int, int]]:
+def _sort(
+    library: Any, profile: Seccomp, default: int
+) -> tuple[list[tuple[str, int, int, list[Any]]], dict[int, int]]:
     """The rules for libseccomp, and number → action of the calls that are newer than it.
 
     A rule with the default action says nothing, and libseccomp refuses it. A name that is not known on this
