@@ -185,16 +185,18 @@ def test_a_full_disk_is_an_error() -> None:
 
 def test_closed_stdio_is_filled_before_anything_is_opened(tmp_path: Path) -> None:
     # Without it the log would become descriptor 0, and the container's stdin.
-    script = (
-        "import os, sys; os.closerange(0, 3); sys.path.insert(0, %r)\n"
-        "from pyrunc.cli import main\n"
-        "main._open_stdio()\n"
-        "link = [os.readlink(f'/proc/self/fd/{n}') for n in range(3)]\n"
-        "keep = [os.get_inheritable(n) for n in range(3)]\n"
-        "open(%r, 'w').write(repr((link, keep)))\n"
-    ) % (str(REPOSITORY), str(tmp_path / "out"))
+    out = tmp_path / "out"
+    script = f"""
+import os, sys; os.closerange(0, 3); sys.path[:0] = {PATHS!r}
+from pyrunc.cli import main
+def look(words):
+    open({str(out)!r}, "w").write(str([(os.readlink(f"/proc/self/fd/{{n}}"), os.get_inheritable(n)) for n in range(3)]))
+    return 0
+main.main = look
+main.run_main()
+"""
     subprocess.run([sys.executable, "-I", "-S", "-c", script], check=True)
-    assert (tmp_path / "out").read_text() == repr((["/dev/null"] * 3, [True] * 3))
+    assert out.read_text() == str([("/dev/null", True)] * 3)
 
 
 def test_an_unforeseen_exception_is_one_line_with_its_place(tmp_path: Path) -> None:

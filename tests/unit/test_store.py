@@ -147,6 +147,28 @@ def test_of_many_creates_at_once_exactly_one_wins(store: Store) -> None:
             directory.remove()
 
 
+def test_a_claimed_directory_is_the_one_at_its_path(store: Store) -> None:
+    """Also when others remove the same id at the very moment."""
+    body = (
+        "import os\n"
+        "end = time.monotonic() + 0.7; won = 0\n"
+        "while time.monotonic() < end:\n"
+        "    try: directory = store.create('one')\n"
+        "    except PyruncError as error:\n"
+        "        assert str(error) == 'container with given ID already exists', error\n"
+        "        continue\n"
+        "    with directory:\n"
+        "        assert os.stat(directory.path).st_ino == os.fstat(directory.fd).st_ino\n"
+        "        directory.save(Record('one', '/b', '/b/r'))\n"
+        "        directory.remove()\n"
+        "    won += 1\n"
+        "say(won)\n"
+    )
+    racers = [script(store, body) for _ in range(4)]
+    won = [racer.communicate(timeout=20)[0] for racer in racers]
+    assert all(int(count or 0) > 10 for count in won), won
+
+
 def test_the_lock_is_exclusive_and_ends_with_its_holder(store: Store) -> None:
     store.create("one").close()
     holder = script(store, "directory = store.open('one'); directory.lock(); say('held'); time.sleep(60)")
