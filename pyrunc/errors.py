@@ -62,9 +62,7 @@ class KernelError(PyruncError):
 
     code = "kernel"
 
-    def __init__(
-        self, step: str, number: int, *, call: str = "", detail: str = "", remedy: str = ""
-    ) -> None:
+    def __init__(self, step: str, number: int, *, call: str = "", detail: str = "", remedy: str = "") -> None:
         words = [step, kernel_word(number) if number else "", detail]
         super().__init__(": ".join([word for word in words if word]), remedy=remedy)
         self.step = step

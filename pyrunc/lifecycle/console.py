@@ -21,7 +21,9 @@ def send_descriptor(path: str, descriptor: int, name: str, what: str) -> None:
         with_socket.connect(path)
         with_socket.sendmsg([name.encode()], [(SOL_SOCKET, SCM_RIGHTS, pack("<i", descriptor))])
     except OSError as error:
-        raise KernelError.of(f"send the {what} to {path}", error, remedy="is somebody listening there?") from error
+        raise KernelError.of(
+            f"send the {what} to {path}", error, remedy="is somebody listening there?"
+        ) from error
     finally:
         with_socket.close()
 
@@ -55,10 +57,16 @@ class RawTerminal:
 
             mode = termios.tcgetattr(self.descriptor)
             self._before = list(mode)
-            # cfmakeraw(3)
+            # As cfmakeraw of termios(3) does.
             mode[0] &= ~(
-                termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
-                | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
+                termios.IGNBRK
+                | termios.BRKINT
+                | termios.PARMRK
+                | termios.ISTRIP
+                | termios.INLCR
+                | termios.IGNCR
+                | termios.ICRNL
+                | termios.IXON
             )
             mode[1] &= ~termios.OPOST
             mode[2] = (mode[2] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8

@@ -1,9 +1,9 @@
 """create: from a bundle to a container whose init waits to be started (runtime.md "Lifecycle", steps 1 to 5).
 
-The order, and why: the state directory is claimed first, because the claim is what makes the id unique; the
-record is saved before the cgroup is made, so that `delete --force` finds it after a crash; limits are set
-before init enters the cgroup, its first step, so that nothing ever runs without them; the record is saved whole before init
-is released to where `start` can reach it. Whatever fails, `Undo` takes back what was made, newest first.
+The order, and why: the state directory is claimed first, because the claim is what makes the id unique. The
+record is saved before the cgroup is made, so that `delete --force` finds it after a crash. Limits are set before
+init enters the cgroup, its first step, so that nothing ever runs without them. The record is saved whole before
+init is released to where `start` can reach it. Whatever fails, `Undo` takes back what was made, newest first.
 """
 
 from __future__ import annotations
@@ -81,6 +81,9 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
         manager = prepared.manager
         manager.create()
         undo.push(manager.undo)
+        if (made := manager.record()) != container.record.cgroup:  # parents were made too
+            container.record.cgroup = made
+            directory.save(container.record)
         manager.apply(prepared.config.get("linux", {}).get("resources") or {})
         try:
             _start_init(container, undo)
@@ -229,7 +232,9 @@ def _write_pid_file(path: str, pid: int) -> None:
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
+        )
         try:
             os.write(descriptor, b"%d" % pid)
         finally:

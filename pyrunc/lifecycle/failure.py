@@ -43,7 +43,9 @@ def read_output(directory: Directory) -> bytes:
 
 def save_config(directory: Directory, raw: bytes) -> None:
     """Keep the configuration of create, which later edits of the bundle must not change (runtime.md)."""
-    descriptor = os.open(CONFIG, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory.fd)
+    descriptor = os.open(
+        CONFIG, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory.fd
+    )
     try:
         rest = memoryview(raw)
         while rest:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from pyrunc.kernel.native import syscall
 from pyrunc.lifecycle.create import build, hand_over
 from pyrunc.lifecycle.delete import destroy
 from pyrunc.lifecycle.failure import word
@@ -15,20 +14,18 @@ from pyrunc.spawn.conversation import StepFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
-
     from pyrunc.lifecycle.create import Container
     from pyrunc.lifecycle.request import Request
-
-PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def run(request: Request) -> int:
     """Carry out `pyrunc run`; the exit status: 0 when detached, else that of the container's process."""
     foreground = not request.detach
     if foreground and not request.no_subreaper:
+        from pyrunc.kernel.attributes import become_subreaper
+
         # What the container's process leaves behind comes here instead of to a distant ancestor.
-        syscall("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        become_subreaper()
     with Undo() as undo:
         container = build(request, undo, foreground=foreground, socket=False)
         init, talk = container.init, container.talk

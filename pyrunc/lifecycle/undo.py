@@ -36,7 +36,7 @@ class Undo:
         while self._functions:
             try:
                 self._functions.pop()()
-            except Exception as failure:
+            except Exception as failure:  # noqa: BLE001 - nothing may keep the rest from being undone
                 self.failures.append(failure)
         if self.failures and error is not None:
             error.add_note("while cleaning up: " + "; ".join(str(failure) for failure in self.failures))

@@ -45,14 +45,16 @@ def check(config: Config, host: Host, report: Report) -> None:
 
 
 def _check_overlap(where: str, side: str, ranges: list[tuple[int, int, int]], report: Report) -> None:
+    end = 0
     for first, size, index in ranges:
+        entry = f"{where}[{index}]"
         if size == 0:
-            report.error(f"{where}[{index}].size", "must be at least 1")
-        if first + size > 1 << 32:
-            report.error(f"{where}[{index}].size", f"{side} {first} plus {size} goes past the largest id, 4294967295")
-    for (first, size, _), (following, _, index) in zip(ranges, ranges[1:], strict=False):
-        if first + size > following:
-            report.error(f"{where}[{index}].{side}", f"{following} is mapped twice")
+            report.error(f"{entry}.size", "must be at least 1")
+        if first < end:
+            report.error(f"{entry}.{side}", f"{first} is mapped twice")
+        end = first + size
+        if end > 1 << 32:
+            report.error(f"{entry}.size", f"{side} {first} plus {size} goes past the largest id, 4294967295")
 
 
 def host_id(mappings: Sequence[IDMapping], number: int) -> int | None:
@@ -86,9 +88,15 @@ def plan_root(config: Config, program: Program) -> None:
     uid = 0 if not uids or host_id(uids, 0) is not None else uids[0]["containerID"]
     gid = 0 if not gids or host_id(gids, 0) is not None else gids[0]["containerID"]
     program.call("setgroups", 0, 0, step="drop the runtime's supplementary groups", tolerate=ANY)
-    program.call("setresgid", gid, gid, gid, step=f"become gid {gid} of the user namespace", of="linux.gidMappings")
-    program.call("setresuid", uid, uid, uid, step=f"become uid {uid} of the user namespace", of="linux.uidMappings")
-    program.call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, step="clear ambient capabilities")
+    program.call(
+        "setresgid", gid, gid, gid, step=f"become gid {gid} of the user namespace", of="linux.gidMappings"
+    )
+    program.call(
+        "setresuid", uid, uid, uid, step=f"become uid {uid} of the user namespace", of="linux.uidMappings"
+    )
+    program.call(
+        "prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, step="clear ambient capabilities"
+    )
 
 
 def write_maps(config: Config, host: Host, pid: int) -> None:
@@ -128,7 +136,7 @@ def _write_text(path: str, text: str) -> None:
         raise KernelError.of(
             f'write "{text.strip()}" to {path}',
             error,
-            remedy="are the host ids in the mappings allowed to this user, and is every id mapped in the outer namespace?",
+            remedy="are the host ids allowed to this user, and mapped in its own user namespace?",
         ) from error
 
 

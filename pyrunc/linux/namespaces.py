@@ -110,13 +110,17 @@ def check(config: Config, host: Host, report: Report) -> None:
 
 def _check_path(where: str, kind: str, path: str, host: Host, report: Report) -> None:
     if not path.startswith("/"):
-        report.error(where, f'"{path}" is not absolute', "give the path of a namespace file such as /proc/PID/ns/net")
+        report.error(
+            where, f'"{path}" is not absolute', "give the path of a namespace file such as /proc/PID/ns/net"
+        )
         return
     found = host.namespaces.get(path)
     if found is None or found == -ENOENT:
         report.error(where, f"{path}: no such file or directory", "is the process or container still there?")
     elif found == -EINVAL:
-        report.error(where, f"{path} is not a namespace file", f"give a file such as /proc/PID/ns/{KINDS[kind][1]}")
+        report.error(
+            where, f"{path} is not a namespace file", f"give a file such as /proc/PID/ns/{KINDS[kind][1]}"
+        )
     elif found < 0:
         report.error(where, f"cannot open {path}: {kernel_word(-found)}")
     elif found != KINDS[kind][0]:
@@ -144,11 +148,21 @@ def plan_join(config: Config, host: Host, program: Program) -> None:
             label = f"join the {kind} namespace {joins[kind]}"
             fd = program.inherit(f"namespace-{kind}")
             tolerate = (EPERM,) if "user" in joins else ()
-            program.call("setns", fd, KINDS[kind][0], step=label, of="linux.namespaces", into=outcome, tolerate=tolerate)
+            program.call(
+                "setns",
+                fd,
+                KINDS[kind][0],
+                step=label,
+                of="linux.namespaces",
+                into=outcome,
+                tolerate=tolerate,
+            )
             retry.append((outcome, fd, kind, label))
     if "user" in joins:
         fd = program.inherit("namespace-user")
-        program.call("setns", fd, CLONE_NEWUSER, step=f"join the user namespace {joins['user']}", of="linux.namespaces")
+        program.call(
+            "setns", fd, CLONE_NEWUSER, step=f"join the user namespace {joins['user']}", of="linux.namespaces"
+        )
         for outcome, fd, kind, label in retry:
             done = program.label()
             program.branch(outcome, EQ, 0, done)
@@ -177,8 +191,6 @@ def plan_cgroup(config: Config, program: Program) -> None:
     """Emit the new cgroup namespace, after init has entered its cgroup."""
     if is_new(config, "cgroup"):
         program.call("unshare", CLONE_NEWCGROUP, step="create the cgroup namespace", of="linux.namespaces")
-
-
 
 
 def open_joined(config: Config) -> tuple[dict[str, int], dict[str, int]]:

@@ -23,8 +23,12 @@ def plan_loopback(config: Config, program: Program) -> None:
     if not is_new(config, "network"):
         return
     socket = program.register()
-    program.call("socket", AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0, step="open a socket to set up loopback", into=socket)
+    program.call(
+        "socket", AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0, step="open a socket to set up loopback", into=socket
+    )
     request = program.data(pack("<16sh22x", b"lo", IFF_UP))
-    program.call("ioctl", socket, SIOCSIFFLAGS, request, step="bring up the loopback device", of="linux.namespaces")
+    program.call(
+        "ioctl", socket, SIOCSIFFLAGS, request, step="bring up the loopback device", of="linux.namespaces"
+    )
     program.call("close", socket, step="close the socket")
     program.release(socket)

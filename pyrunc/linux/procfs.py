@@ -29,13 +29,32 @@ def plan_open(program: Program) -> Register:
     context, proc = program.register(), program.register()
     fallback, done = program.label(), program.label()
     program.call("fsopen", "proc", FSOPEN_CLOEXEC, step="open a private procfs", into=context)
-    program.call("fsconfig", context, FSCONFIG_CMD_CREATE, 0, 0, 0, step="create a private procfs",
-                 tolerate=(EPERM, EACCES), otherwise=fallback)
-    program.call("fsmount", context, FSMOUNT_CLOEXEC, 0, step="mount a private procfs", into=proc,
-                 tolerate=(EPERM, EACCES), otherwise=fallback)
+    program.call(
+        "fsconfig",
+        context,
+        FSCONFIG_CMD_CREATE,
+        0,
+        0,
+        0,
+        step="create a private procfs",
+        tolerate=(EPERM, EACCES),
+        otherwise=fallback,
+    )
+    program.call(
+        "fsmount",
+        context,
+        FSMOUNT_CLOEXEC,
+        0,
+        step="mount a private procfs",
+        into=proc,
+        tolerate=(EPERM, EACCES),
+        otherwise=fallback,
+    )
     program.jump(done)
     program.place(fallback)
-    program.call("openat", AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC, step="open the host's /proc", into=proc)
+    program.call(
+        "openat", AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC, step="open the host's /proc", into=proc
+    )
     program.place(done)
     program.call("close", context, step="close the procfs context")
     program.release(context)

@@ -139,8 +139,10 @@ def _plan_tree(
     """Mounts, devices, console; all before pivot_root, while sources can be reached. The pty's slave, if any."""
     late = mounts.plan(config, host, program, root, sources)
     devices.plan(config, host, program, root)
+    # The console is a mount point in /dev, which may be one of the late read-only mounts.
+    slave = terminal.plan_console(config, host, program, root)
     mounts.plan_late(program, late)
-    return terminal.plan_console(config, host, program, root)
+    return slave
 
 
 def _plan_inside(
@@ -170,9 +172,9 @@ def _plan_environment(config: Config, choices: Choices, program: Program) -> int
 def _plan_process(
     config: Config, host: Host, program: Program, bpf: bytes | None, slave: Register | None
 ) -> Register:
-    """The identity of the container's process. The order is that of the rooms' own docstrings:
+    """Emit the identity of the container's process, in the order that the rooms' docstrings give reasons for.
 
-    a filter without no_new_privs needs CAP_SYS_ADMIN, so it is loaded before capabilities go; the bounding
+    A filter without no_new_privs needs CAP_SYS_ADMIN, so it is loaded before capabilities go; the bounding
     set is dropped and the working directory entered while init still is root; ids change, then capabilities;
     the program is looked up with the rights that it will run with.
     """
@@ -219,7 +221,9 @@ def _plan_exec(
 ) -> None:
     """The last steps: no descriptor of the runtime survives execve; the filter last, it need allow no more."""
     first = 3 + choices.extra_descriptors
-    program.call("close_range", first, 0xFFFF_FFFF, CLOSE_RANGE_CLOEXEC, step="close the runtime's descriptors on exec")
+    program.call(
+        "close_range", first, 0xFFFF_FFFF, CLOSE_RANGE_CLOEXEC, step="close the runtime's descriptors on exec"
+    )
     if config["process"].get("noNewPrivileges") and bpf:
         seccomp.plan(config, program, bpf)
     executable.plan_exec(config, program, found, envp)

@@ -42,6 +42,7 @@ EQ, NE, LT, GE, BITS = range(5)
 #: In `tolerate`: every errno.
 ANY: Final = (255,)
 
+_ZEROS: Final = (0, 0, 0, 0, 0, 0)
 _step = Struct("<HBBHBB4BI6Q").pack
 _header = Struct("<8sIIQQ").pack
 
@@ -187,7 +188,7 @@ class Program:
         self._emit(OP_STORE, size, "store", (address, value), step, "", None, (), None)
 
     def fail(self, errno: int | Register, step: str, of: str = "") -> None:
-        """End init with a report of `errno` (a register may hold it negated)."""
+        """End init with a report of `errno` (a register may hold it negated); 0: the step says all."""
         self._emit(OP_FAIL, 0, "fail", (errno,), step, of, None, (), None)
 
     def _emit(
@@ -203,19 +204,16 @@ class Program:
         target: Label | None,
     ) -> None:
         index = len(self._steps)
-        values = [0, 0, 0, 0, 0, 0]
         registers = 0
-        place = 0
+        values = []
         for argument in args:
             if isinstance(argument, int):
-                values[place] = argument & MASK
+                values.append(argument & MASK)
             elif isinstance(argument, Register):
-                values[place] = argument.index
-                registers |= 1 << place
+                registers |= 1 << len(values)
+                values.append(argument.index)
             else:
-                values[place] = self.string(argument)
-            place += 1
-        errnos = (*tolerate, 0, 0, 0, 0)[:4]
+                values.append(self.string(argument))
         if target is not None:
             self._patches.append((index, target))
         self._steps.append(
@@ -226,9 +224,11 @@ class Program:
                 registers,
                 0,
                 0,
-                *errnos,
+                *tolerate,
+                *_ZEROS[len(tolerate) + 2 :],  # four errnos
                 index + 1,
                 *values,
+                *_ZEROS[len(values) :],  # six arguments
             )
         )
         self.texts.append((step, of))

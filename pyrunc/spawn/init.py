@@ -51,7 +51,9 @@ def sealed_copy() -> int:
     try:
         source = os.open(INIT_PATH, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise KernelError.of(f"open {INIT_PATH}", error, remedy="build pyrunc with `make` or install it") from error
+        raise KernelError.of(
+            f"open {INIT_PATH}", error, remedy="build pyrunc with `make` or install it"
+        ) from error
     try:
         image = os.read(source, 1 << 20)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import socket
 import struct
 import subprocess
 from pathlib import Path
@@ -100,30 +101,28 @@ def test_a_call_gives_its_result_and_a_tolerated_errno(interpreter: Path, tmp_pa
 
 
 def test_a_failure_is_reported_whole(interpreter: Path, tmp_path: Path) -> None:
-    import socket
-
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     program = Program()
     program.call("getpid", step="nothing")
     program.store(ARENA, int.from_bytes(b"why\0", "little"), 4)
     program.set(DETAIL, 3)
     program.call("openat", -100, "/nonexistent", 0, 0, step="open a file")
-    status, _, _ = run(interpreter, program, tmp_path, theirs.fileno())
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        status, _, _ = run(interpreter, program, tmp_path, theirs.fileno())
+        said = ours.recv(400)
     assert status == 1
-    said = ours.recv(400)
     assert struct.unpack("<IIq", said[:16]) == (1, 3, errno.ENOENT)
     assert said[16:] == b"why"
 
 
 def test_fail_takes_an_errno_either_way_round(interpreter: Path, tmp_path: Path) -> None:
-    import socket
-
     for number in (errno.EPERM, -errno.EPERM):
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         program = Program()
         program.fail(number, "give up")
-        assert run(interpreter, program, tmp_path, theirs.fileno())[0] == 1
-        assert struct.unpack("<IIq", ours.recv(16)) == (1, 0, errno.EPERM)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            assert run(interpreter, program, tmp_path, theirs.fileno())[0] == 1
+            assert struct.unpack("<IIq", ours.recv(16)) == (1, 0, errno.EPERM)
 
 
 def test_fork_is_a_call_and_a_branch(interpreter: Path, tmp_path: Path) -> None:

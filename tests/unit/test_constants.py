@@ -76,7 +76,7 @@ def test_constants_are_those_of_the_headers(tmp_path: Path) -> None:
         lines = []
         for name in ours:
             # Some are enumerators, which #ifdef does not see; those are asked for by their first header alone.
-            guard = name if name not in ENUMERATORS else ENUMERATORS[name]
+            guard = ENUMERATORS.get(name, name)
             lines.append(f'#ifdef {guard}\nprintf("{name} %lld\\n", (long long)({name}));\n#endif')
         source = tmp_path / f"constants{number}.c"
         source.write_text(headers + "int main(void) {\n" + "\n".join(lines) + "\nreturn 0; }\n")
