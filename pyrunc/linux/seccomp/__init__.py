@@ -72,7 +72,7 @@ def _check_names(where: str, names: list[str], foreign: list[str], report: Repor
             continue
         from difflib import get_close_matches
 
-        close = get_close_matches(name, NAMES, 1)
+        close = get_close_matches(name, NAMES, 1, 0.8)
         remedy = f"did you mean {close[0]}?" if close else "syscalls(2) lists the names"
         report.error(f"{where}[{names.index(name)}]", f'unknown system call "{name}"', remedy)
 
