@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_twenty_runs_at_once(runtime: Runtime) -> None:
         bundle.config["root"]["path"] = str(bundle.rootfs)
         bundle.linux["cgroupsPath"] = f"/{id}"
         place = runtime.put(bundle, id)
-        (own / "config.json").write_text(open(f"{place}/config.json").read())
+        (own / "config.json").write_text(Path(place, "config.json").read_text())
         calls.append(runtime.spawn("run", "--bundle", str(own), id))
     for call in calls:
         assert call.wait(60).ok().testimony["pid"] == 1

@@ -111,8 +111,8 @@ class Container:
         self.runtime = runtime
         self.bundle = bundle
         self.id = id
-        self._out: IO[bytes] = tempfile.TemporaryFile()
-        self._err: IO[bytes] = tempfile.TemporaryFile()
+        self._out = runtime.temporary()
+        self._err = runtime.temporary()
 
     @property
     def out(self) -> str:
@@ -196,8 +196,16 @@ class Runtime:
         self._out: IO[bytes] | None = None
         self._err: IO[bytes] | None = None
         self.family: list[Runtime] = [self]
+        self._files: list[IO[bytes]] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     # -- making things ---------------------------------------------------------------------------------
+
+    def temporary(self) -> IO[bytes]:
+        """A file without a name, closed at the end of the test."""
+        file: IO[bytes] = tempfile.TemporaryFile()
+        self._files.append(file)
+        return file
 
     def new_id(self) -> str:
         """A fresh id; its container is deleted at the end of the test."""
@@ -265,11 +273,12 @@ class Runtime:
     def spawn(self, *words: str, stdin: Any = subprocess.DEVNULL, env: dict[str, str] | None = None, **how: Any) -> Running:
         """Start a call and do not wait for it. `env` adds to the environment."""
         command = self.words(*words)
-        out = self._out or tempfile.TemporaryFile()
-        err = self._err or tempfile.TemporaryFile()
+        out = self._out or self.temporary()
+        err = self._err or self.temporary()
         how.setdefault("cwd", self.cwd)
         process = subprocess.Popen(command, stdin=stdin, stdout=out, stderr=err, env=self.env | (env or {}), **how)
         footprint.own_children.add(process.pid)
+        self._processes.append(process)
         return Running(command, process, out, err)
 
     def verb(self, *words: str, timeout: float = 20, **how: Any) -> Outcome:
@@ -312,8 +321,15 @@ class Runtime:
                 if id in self._ids:
                     with contextlib.suppress(AssertionError):
                         twin.verb("delete", "--force", id, timeout=30)
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            footprint.own_children.discard(process.pid)
         left = set(footprint.descendants()) - self._before
         footprint.end(left)
+        for file in self._files:
+            file.close()
         footprint.remove_cgroups(self.tag)
         scratch.unmount_below(self.folder)
 
