@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +16,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def options() -> argparse.Namespace:
     """The command line; every count has a default that makes a session of a few minutes."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--pyrunc", help="path of the installed pyrunc (default: installed into build/bench)")
+    # What `make install` makes: measuring the source tree would measure something else.
+    installed = REPOSITORY / "build" / "installed" / "bin" / "pyrunc"
+    parser.add_argument("--pyrunc", default=str(installed), help="path of the installed pyrunc")
     parser.add_argument("--only", default="verbs,memory,limit,mounts,containers", help="parts, by comma")
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("BENCH_ROUNDS", "40")))
     parser.add_argument("--mounts", default=os.environ.get("BENCH_MOUNTS", "10,100,1000"))
@@ -26,23 +27,13 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def install() -> str:
-    """Install pyrunc the way a person does; measuring the source tree would measure something else."""
-    prefix = REPOSITORY / "build" / "bench"
-    subprocess.run(["make", "-s", "-C", str(REPOSITORY), "install", f"PREFIX={prefix}"], check=True)
-    return str(prefix / "bin" / "pyrunc")
-
-
 def main() -> int:
     """Measure, print, write the results down."""
     given = options()
     if os.geteuid():
         sys.exit("make bench: must be root (namespaces, cgroups)")
     if not namespace.is_own():
-        command = [sys.executable, "-m", "bench", *sys.argv[1:]]
-        if not given.pyrunc:
-            command += ["--pyrunc", install()]
-        return namespace.enter(command, REPOSITORY)
+        return namespace.enter([sys.executable, "-m", "bench", *sys.argv[1:]], REPOSITORY)
     namespace.hide_unified_hierarchy()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` cleans up
     parts = given.only.split(",")

@@ -1,4 +1,4 @@
-"""The memory of the process that waits between `create` and `start`, and the lowest limit that lets a container start."""
+"""The memory of the process that waits for `start`, and the lowest limit that lets a container start."""
 
 from __future__ import annotations
 

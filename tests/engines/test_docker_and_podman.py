@@ -260,7 +260,7 @@ def test_namespace_of_another_container(engine: DockerLike, kind: str) -> None:
     engine.detached("one", options)
     name = {"network": "net"}.get(kind, kind)
     theirs = os.readlink(f"/proc/{engine.inspect('one', '{{.State.Pid}}')}/ns/{name}")
-    habits = [word for word in engine.habits]
+    habits = list(engine.habits)
     if kind == "network":
         at = habits.index("--network")
         del habits[at : at + 2]
