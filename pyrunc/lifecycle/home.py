@@ -34,4 +34,4 @@ def home_of(pid: int, config: Config) -> str:
         text = os.read(passwd, PASSWD_LIMIT)
     finally:
         os.close(passwd)
-    return find_home(text, config["process"]["user"]["uid"])
+    return find_home(text, config["process"].get("user", {}).get("uid", 0))

@@ -104,6 +104,11 @@ def compile_program(
     slave = _plan_tree(config, host, program, root, sources)
     say(program, HOOKS, "tell the runtime that it may run its hooks")
     hear(program, "wait for the hooks of the runtime")
+    if (config.get("hooks") or {}).get("createContainer"):
+        # As runc: these hooks find the root file system in their working directory, before it becomes `/`.
+        program.call(
+            "fchdir", root, step="enter the root for the createContainer hooks", of="hooks.createContainer"
+        )
     _plan_hooks(config, "createContainer", program)
     _plan_inside(config, host, choices, program, root, proc)
     envp = _plan_environment(config, choices, program)
@@ -174,16 +179,16 @@ def _plan_process(
 ) -> Register:
     """Emit the identity of the container's process, in the order that the rooms' docstrings give reasons for.
 
-    A filter without no_new_privs needs CAP_SYS_ADMIN, so it is loaded before capabilities go; the bounding
-    set is dropped and the working directory entered while init still is root; ids change, then capabilities;
-    the program is looked up with the rights that it will run with.
+    The working directory is entered while init still is root. A filter without no_new_privs needs
+    CAP_SYS_ADMIN, so it is loaded before capabilities go, and as late as that, for it must allow all that
+    follows. Ids change, then capabilities; the program is looked up with the rights that it will run with.
     """
     credentials.plan_stdio_owner(config, host, program)
     terminal.plan_attach(config, host, program, slave)
+    again = cwd.plan_enter_before_user(config, host, program)
     if not config["process"].get("noNewPrivileges") and bpf:
         seccomp.plan(config, program, bpf)
     capabilities.plan_before_user(config, host, program)
-    again = cwd.plan_enter_before_user(config, host, program)
     credentials.plan_user(config, host, program)
     capabilities.plan_after_user(config, host, program)
     cwd.plan_enter_after_user(config, host, program, again)
