@@ -77,7 +77,9 @@ def check(config: Config, host: Host, report: Report) -> None:
         if not path.startswith("/") or clean == "/":
             report.error(f"{where}.path", f'"{path}" is not the absolute path of a file', "such as /dev/fuse")
         elif clean in seen:
-            report.error(f"{where}.path", f'"{path}" is that of linux.devices[{seen[clean]}] too', "list it once")
+            report.error(
+                f"{where}.path", f'"{path}" is that of linux.devices[{seen[clean]}] too', "list it once"
+            )
         seen[clean] = index
         if kind not in KINDS:
             report.error(f"{where}.type", f'"{kind}" is not a device type', "use c, b, u or p")
@@ -144,7 +146,9 @@ def _plan_device(points: Points, device: Device, of: str, user: bool) -> None:
     else:
         # Callers also pass the type bits of stat(2).
         mode = kind | (device.get("fileMode", 0o666) & 0o7777)
-        _plan_node(points, holder, name, path, of, mode, major, minor, device.get("uid", 0), device.get("gid", 0))
+        _plan_node(
+            points, holder, name, path, of, mode, major, minor, device.get("uid", 0), device.get("gid", 0)
+        )
     if holder is not points.root:
         points.close(holder)
 
@@ -217,9 +221,7 @@ def _plan_bind(
     program.place(fine)
     points.change(tree, set_=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, step=step, of=of)
     program.call("mknodat", holder, name, S_IFREG | 0o666, 0, step=step, of=of, tolerate=(EEXIST,))
-    program.call(
-        "openat2", holder, name, points.how(O_PATH | O_NOFOLLOW, STRAIGHT), 24, step=step, of=of, into=point
-    )
+    program.call("openat2", holder, name, points.how(O_PATH, STRAIGHT), 24, step=step, of=of, into=point)
     points.move(tree, point, step=step, of=of)
     points.close(tree, point)
 

@@ -58,13 +58,16 @@ _MOUNT_ATTR: Final = 32
 
 def check(config: Config, host: Host, report: Report) -> None:
     """The root must be given and be a directory itself, not a link to one; the propagation must be known."""
-    root = config.get("root")
-    if not root:
+    names = set(config)  # the schema requires it of none, the spec on Linux
+    if "root" not in names:
         report.error("root", "must be specified", 'give the root file system, such as {"path": "rootfs"}')
     else:
+        root = config["root"]
         _check_path(root["path"], host, report)
         if root.get("readonly") and not has(config, "mount"):
-            report.error("root.readonly", "needs a mount namespace", 'add {"type": "mount"} to linux.namespaces')
+            report.error(
+                "root.readonly", "needs a mount namespace", 'add {"type": "mount"} to linux.namespaces'
+            )
     word = config.get("linux", {}).get("rootfsPropagation")
     if word:
         _check_propagation(word, config, host, report)
@@ -98,7 +101,8 @@ def _check_path(path: str, host: Host, report: Report) -> None:
 
 def _leaves(host: Host) -> bool:
     """Whether symbolic links below the bundle lead somewhere else than the path says."""
-    return host.root.startswith(host.bundle + "/") and host.root_real != host.bundle_real + host.root[len(host.bundle) :]
+    below = host.root[len(host.bundle) :]
+    return host.root.startswith(host.bundle + "/") and host.root_real != host.bundle_real + below
 
 
 def _check_propagation(word: str, config: Config, host: Host, report: Report) -> None:
@@ -110,7 +114,9 @@ def _check_propagation(word: str, config: Config, host: Host, report: Report) ->
             "use shared, slave, private or unbindable, each also with an r before it",
         )
     elif not has(config, "mount"):
-        report.error(_PROPAGATION_PATH, "needs a mount namespace", 'add {"type": "mount"} to linux.namespaces')
+        report.error(
+            _PROPAGATION_PATH, "needs a mount namespace", 'add {"type": "mount"} to linux.namespaces'
+        )
     elif kind == "private" and host.no_pivot:
         # Nothing would tell the host's unmounts to the copies below the container's root any more.
         report.error(
@@ -272,7 +278,8 @@ def _plan_move(config: Config, host: Host, program: Program, root: Register) -> 
     for path in host.pseudo_mounts:
         _plan_hide(path, program)
     program.call("fchdir", root, step="enter the root", of="root.path")
-    program.call("move_mount", root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH, step="move the root to /", of="root.path")
+    step = "move the root to /"
+    program.call("move_mount", root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH, step=step, of="root.path")
 
 
 def _plan_hide(path: str, program: Program) -> None:
@@ -283,8 +290,16 @@ def _plan_hide(path: str, program: Program) -> None:
     step = f"take the host's {path} away"
     # Covered by one that was found before: then it is not the root of what is seen here.
     program.call(
-        "mount_setattr", AT_FDCWD, path, AT_RECURSIVE, slave, _MOUNT_ATTR, step=step, tolerate=(EINVAL, ENOENT), otherwise=done
-    )  # fmt: skip
+        "mount_setattr",
+        AT_FDCWD,
+        path,
+        AT_RECURSIVE,
+        slave,
+        _MOUNT_ATTR,
+        step=step,
+        tolerate=(EINVAL, ENOENT),
+        otherwise=done,
+    )
     program.call("umount2", path, MNT_DETACH, step=step, into=result, tolerate=(EINVAL, EPERM))
     program.branch(result, GE, 0, done)
     program.call("fsopen", "tmpfs", FSOPEN_CLOEXEC, step=step, into=context)
@@ -309,9 +324,15 @@ def plan_finish(config: Config, host: Host, program: Program) -> None:
         flags = AT_RECURSIVE if word.startswith("r") else 0
         kind = PROPAGATIONS[word.removeprefix("r")]
         _propagate(program, AT_FDCWD, "/", flags, kind, f"make / {word}", _PROPAGATION_PATH)
-    root = config.get("root")
-    if root and root.get("readonly"):
+    if config["root"].get("readonly"):
         attributes = program.data(pack("<QQQQ", MOUNT_ATTR_RDONLY, 0, 0, 0))
         program.call(
-            "mount_setattr", AT_FDCWD, "/", 0, attributes, _MOUNT_ATTR, step="make / read-only", of="root.readonly"
+            "mount_setattr",
+            AT_FDCWD,
+            "/",
+            0,
+            attributes,
+            _MOUNT_ATTR,
+            step="make / read-only",
+            of="root.readonly",
         )

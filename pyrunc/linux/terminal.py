@@ -115,7 +115,9 @@ def _plan_verify_ptmx(program: Program, master: Register) -> None:
     program.load(kind, node + _AT_INODE, 8)
     program.branch(kind, EQ, _PTMX_INODE, right)
     program.place(wrong)
-    program.fail(ENXIO, f"{_PTMX} is not the ptmx of a devpts file system, which mounts should have on /dev/pts", _OF)
+    program.fail(
+        ENXIO, f"{_PTMX} is not the ptmx of a devpts file system, which mounts should have on /dev/pts", _OF
+    )
     program.place(right)
     program.release(kind)
 
@@ -127,7 +129,7 @@ def _plan_dev_console(points: Points, slave: Register) -> None:
     holder, name = points.parent("/dev/console", step=step, of=_OF)
     point, tree = program.register(), program.register()
     program.call("mknodat", holder, name, S_IFREG | 0o666, 0, step=step, of=_OF, tolerate=(EEXIST,))
-    how = points.how(O_PATH | O_NOFOLLOW, STRAIGHT)
+    how = points.how(O_PATH, STRAIGHT)
     program.call("openat2", holder, name, how, 24, step=step, of=_OF, into=point)
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
     program.call("open_tree", slave, "", flags, step=step, of=_OF, into=tree)

@@ -20,6 +20,7 @@ from tests.support.interpreter import (
     config_of,
     execute,
     host_of,
+    make_image,
     problems,
     run,
 )
@@ -60,11 +61,18 @@ def test_the_file_systems_of_a_common_container(bundle: Path) -> None:
         "source": "shm",
         "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
     }
-    queue = {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec"]}
+    queue = {
+        "destination": "/dev/mqueue",
+        "type": "mqueue",
+        "source": "mqueue",
+        "options": ["nosuid", "noexec"],
+    }
     outcome = run(config_of(PROC, DEV, PTS, shm, queue, SYS), bundle, MOUNTS)
     assert outcome.failure == ""
     found = table(outcome.lines)
-    assert [found[point][2] for point in ("/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys")] == [
+    assert [
+        found[point][2] for point in ("/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys")
+    ] == [
         "proc",
         "tmpfs",
         "devpts",
@@ -91,7 +99,9 @@ def test_each_bind_gets_the_flags_it_asks_for_and_no_others(bundle: Path) -> Non
         "/recursive": (["rbind", "rro", "rnosuid", "rnoatime"], {"ro", "nosuid", "noatime"}),
         "/both": (["rbind", "rro", "rw"], {"rw", "relatime"}),
     }
-    mounts = [{"destination": point, "source": "tree", "options": words} for point, (words, _) in cases.items()]
+    mounts = [
+        {"destination": point, "source": "tree", "options": words} for point, (words, _) in cases.items()
+    ]
     outcome = run(config_of(PROC, *mounts), bundle, MOUNTS)
     assert outcome.failure == ""
     for point, (words, expected) in cases.items():
@@ -117,18 +127,26 @@ def test_rbind_ro_leaves_mounts_below_writable_and_rro_does_not(bundle: Path) ->
 
 @pytest.mark.parametrize(
     ("word", "field"),
-    [("shared", "shared:"), ("private", ""), ("slave", ""), ("unbindable", "unbindable"), ("rshared", "shared:")],
+    [
+        ("shared", "shared:"),
+        ("private", ""),
+        ("slave", ""),
+        ("unbindable", "unbindable"),
+        ("rshared", "shared:"),
+    ],
 )
 def test_propagation_of_a_mount(bundle: Path, word: str, field: str) -> None:
     volume = {"destination": "/v", "type": "tmpfs", "source": "v", "options": [word]}
     outcome = run(config_of(PROC, volume), bundle, MOUNTS)
     assert outcome.failure == ""
-    assert table(outcome.lines)["/v"][1].startswith(field) and bool(table(outcome.lines)["/v"][1]) == bool(field)
+    assert table(outcome.lines)["/v"][1].startswith(field) and bool(table(outcome.lines)["/v"][1]) == bool(
+        field
+    )
 
 
 def test_missing_mount_points_are_made(bundle: Path) -> None:
     (bundle / "file").write_text("content\n")
-    mounts = [
+    mounts: list[dict[str, Any]] = [
         {"destination": "/a/b/c", "source": str(bundle / "file"), "options": ["bind"]},
         {"destination": "/a/b/d/e", "type": "tmpfs", "source": "t"},
         {"destination": "a/relative", "type": "tmpfs", "source": "t"},
@@ -142,7 +160,7 @@ def test_missing_mount_points_are_made(bundle: Path) -> None:
 
 
 def test_mount_points_in_earlier_mounts_are_made_there(bundle: Path) -> None:
-    mounts = [
+    mounts: list[dict[str, Any]] = [
         {"destination": "/v/x", "type": "tmpfs", "source": "one"},
         {"destination": "/v", "type": "tmpfs", "source": "two"},
         {"destination": "/v/x/deep", "type": "tmpfs", "source": "three"},
@@ -156,7 +174,7 @@ def test_mount_points_in_earlier_mounts_are_made_there(bundle: Path) -> None:
 def test_tmpfs_takes_over_the_mode_of_its_mount_point(bundle: Path) -> None:
     (bundle / "rootfs/there").mkdir()
     os.chmod(bundle / "rootfs/there", 0o2751)
-    mounts = [
+    mounts: list[dict[str, Any]] = [
         {"destination": "/there", "type": "tmpfs", "source": "t"},
         {"destination": "/made", "type": "tmpfs", "source": "t"},
         {"destination": "/said", "type": "tmpfs", "source": "t", "options": ["mode=700"]},
@@ -179,8 +197,7 @@ def test_read_only_tmpfs_and_dev_are_filled_first(bundle: Path) -> None:
 def test_a_mount_on_the_root_itself(bundle: Path) -> None:
     other = bundle / "other"
     other.mkdir()
-    make = __import__("tests.support.interpreter", fromlist=["make_image"]).make_image
-    make(other)
+    make_image(other)
     (other / "rootfs/here").write_text("other\n")
     mount = {"destination": "/", "source": "other/rootfs", "options": ["bind", "ro"]}
     outcome = run(config_of(mount, PROC, DEV), bundle, f"{MOUNTS}; cat /here; ls /dev/null")
@@ -191,7 +208,7 @@ def test_a_mount_on_the_root_itself(bundle: Path) -> None:
 
 def test_remount_changes_what_is_there(bundle: Path) -> None:
     (bundle / "tree").mkdir()
-    mounts = [
+    mounts: list[dict[str, Any]] = [
         {"destination": "/m", "source": "tree", "options": ["bind"]},
         {"destination": "/m", "options": ["bind", "remount", "ro", "nosuid"]},
         {"destination": "/t", "type": "tmpfs", "source": "t"},
@@ -208,7 +225,9 @@ def test_settings_of_the_superblock(bundle: Path) -> None:
     mount = {"destination": "/t", "type": "tmpfs", "source": "t", "options": words}
     outcome = run(config_of(PROC, mount), bundle, MOUNTS)
     assert outcome.failure == ""
-    assert {"sync", "dirsync", "lazytime", "size=1024k", "nr_inodes=9"} <= set(table(outcome.lines)["/t"][4].split(","))
+    assert {"sync", "dirsync", "lazytime", "size=1024k", "nr_inodes=9"} <= set(
+        table(outcome.lines)["/t"][4].split(",")
+    )
 
 
 @pytest.mark.parametrize(
@@ -224,7 +243,11 @@ def test_a_refused_file_system_says_why(
     bundle: Path, mount: dict[str, Any], number: int, detail: str, remedy: str
 ) -> None:
     outcome = run(config_of({"destination": "/t", **mount}), bundle)
-    assert (outcome.failure, outcome.number, outcome.path) == (f"mount {mount['type']} on /t", number, "mounts[0]")
+    assert (outcome.failure, outcome.number, outcome.path) == (
+        f"mount {mount['type']} on /t",
+        number,
+        "mounts[0]",
+    )
     assert outcome.detail == detail
     assert remedy in outcome.remedy
     assert outcome.status == 1
@@ -241,7 +264,8 @@ def test_not_even_a_bind_takes_the_place_of_proc(bundle: Path) -> None:
     (bundle / "fake").mkdir()
     outcome = run(config_of({"destination": "/proc", "source": "fake", "options": ["bind"]}), bundle)
     assert "not of type proc" in outcome.failure
-    outcome = run(config_of({"destination": "/proc", "source": "/proc", "options": ["rbind"]}), bundle, "ls /proc/self/fd")
+    mount = {"destination": "/proc", "source": "/proc", "options": ["rbind"]}
+    outcome = run(config_of(mount), bundle, "ls /proc/self/fd")
     assert outcome.failure == ""
 
 
@@ -259,7 +283,7 @@ def prize() -> Any:
 @pytest.mark.parametrize("depth", ["", "/../../../../../.."])
 def test_symbolic_links_stay_inside(bundle: Path, prize: Path, depth: str) -> None:
     (bundle / "rootfs/link").symlink_to(f"{depth}{prize}" if not depth else f"..{depth}{prize}")
-    mounts = [
+    mounts: list[dict[str, Any]] = [
         {"destination": "/link/sub/point", "type": "tmpfs", "source": "t"},
         {"destination": "/link/file", "source": "/etc/hosts", "options": ["bind"]},
         {"destination": "/link", "type": "tmpfs", "source": "t"},
@@ -391,6 +415,7 @@ def test_devpts_with_an_unmapped_group(bundle: Path) -> None:
 
 def test_a_thousand_mounts_cost_eight_steps_each(bundle: Path) -> None:
     (bundle / "tree").mkdir()
+
     def program(count: int) -> int:
         mounts = [
             {"destination": f"/v/{index}", "source": "tree", "options": ["rbind", "ro", "rprivate"]}
@@ -402,5 +427,3 @@ def test_a_thousand_mounts_cost_eight_steps_each(bundle: Path) -> None:
         return outcome.steps
 
     assert program(1000) - program(100) == 8 * 900
-
-

@@ -10,7 +10,18 @@ import pytest
 
 from pyrunc.kernel.native import syscall
 from tests.kernel.test_mounts import MOUNTS, USER, options, own, table
-from tests.support.interpreter import DEV, PROC, PTS, SYS, compile_root, config_of, execute, host_of, problems, run
+from tests.support.interpreter import (
+    DEV,
+    PROC,
+    PTS,
+    SYS,
+    compile_root,
+    config_of,
+    execute,
+    host_of,
+    problems,
+    run,
+)
 
 
 def test_pivot_root_leaves_nothing_of_the_host(bundle: Path) -> None:
@@ -77,7 +88,9 @@ def _in_shared_namespace(work: Any) -> Any:
 
 @pytest.mark.parametrize("word", [None, "slave", "private", "shared", "rshared", "unbindable"])
 def test_where_mounts_are_shared_the_host_sees_nothing(bundle: Path, word: str | None) -> None:
-    config = config_of(PROC, DEV, PTS, **({"rootfsPropagation": word} if word else {}))
+    config = config_of(PROC, DEV, PTS)
+    if word:
+        config["linux"]["rootfsPropagation"] = word
 
     def work() -> tuple[str, str, Any]:
         before = Path("/proc/self/mountinfo").read_text()
@@ -116,7 +129,8 @@ def test_a_shared_volume_carries_mounts_of_the_host_both_ways(bundle: Path) -> N
 def test_read_only_root(bundle: Path) -> None:
     config = config_of(PROC, DEV)
     config["root"]["readonly"] = True
-    outcome = run(config, bundle, f"{MOUNTS}; echo x > /new 2>/dev/null || echo refused; echo x > /dev/new && echo fine")
+    script = f"{MOUNTS}; echo x > /new 2>/dev/null || echo refused; echo x > /dev/new && echo fine"
+    outcome = run(config, bundle, script)
     assert outcome.failure == ""
     assert outcome.lines[-2:] == ["refused", "fine"]
     assert "ro" in options(outcome.lines[:-2], "/")
@@ -158,15 +172,12 @@ def test_a_root_path_that_is_no_directory_of_its_own(bundle: Path) -> None:
         ("missing", "no such file or directory"),
         ("file", "not a directory"),
         ("out", "is a symbolic link to /"),
-        ("dir/..", "invalid rootfs"),
         ("dir/x", "no such file or directory"),
         ("file/x", "not a directory"),
         ("", "is empty"),
     ):
         config = config_of(PROC)
         config["root"]["path"] = path
-        if path == "dir/..":  # lexically the bundle itself, which is a directory
-            continue
         found = problems(config, host_of(config, bundle))
         assert len(found) == 1 and words in found[0], (path, found)
         assert found[0].startswith("root.path: ")
@@ -202,5 +213,3 @@ def test_rules_that_need_other_properties(bundle: Path) -> None:
     assert [problem.split(":")[0] for problem in found] == ["root.readonly", "linux.rootfsPropagation"]
     del config["root"]
     assert problems(config, host_of(config, bundle))[0].startswith("root: must be specified")
-
-

@@ -1,7 +1,7 @@
 """Runs the mount phase for real: the program that the rooms compile, by pyrunc-init, in namespaces of its own.
 
-Only the rooms of the file systems take part: no cgroup, no hooks, no credentials. The program ends in a shell of the image
-that testifies on standard output. What `pyrunc create` does around it is not needed for that.
+Only the rooms of the file systems take part: no cgroup, no hooks, no credentials. The program ends in a shell
+of the image that testifies on standard output. What `pyrunc create` does around it is not needed for that.
 """
 
 from __future__ import annotations
@@ -67,14 +67,24 @@ def config_of(*mounts_: dict[str, Any], namespaces: tuple[str, ...] = ALL, **lin
 
 
 PROC = {"destination": "/proc", "type": "proc", "source": "proc"}
-DEV = {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755"]}
+DEV = {
+    "destination": "/dev",
+    "type": "tmpfs",
+    "source": "tmpfs",
+    "options": ["nosuid", "strictatime", "mode=755"],
+}
 PTS = {
     "destination": "/dev/pts",
     "type": "devpts",
     "source": "devpts",
     "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
 }
-SYS = {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}
+SYS = {
+    "destination": "/sys",
+    "type": "sysfs",
+    "source": "sysfs",
+    "options": ["nosuid", "noexec", "nodev", "ro"],
+}
 
 
 def host_of(config: Any, bundle: Path, no_pivot: bool = False) -> Host:

@@ -64,6 +64,8 @@ def change_tree(points: Points, tree: Register, options: Options, late: bool, st
         first = 0
         if propagation and not propagation[0][1]:
             first, propagation = propagation[0][0], propagation[1:]
-        points.change(tree, set_=set_, clear=options.clear, propagation=first, step=f"{step}: set the options", of=of)
+        points.change(
+            tree, set_=set_, clear=options.clear, propagation=first, step=f"{step}: set the options", of=of
+        )
     for kind, recursive in propagation:
         points.change(tree, propagation=kind, recursive=recursive, step=f"{step}: set the propagation", of=of)

@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 #: (file system type, "bind", or "" for any; errno) → what to do.
 REMEDIES: Final = {
-    ("proc", EPERM): "a new procfs needs a PID namespace of its own, and in a user namespace also a procfs outside "
+    (
+        "proc",
+        EPERM,
+    ): "a new procfs needs a PID namespace of its own, and in a user namespace also a procfs outside "
     "that nothing is mounted over: where an outer container masks parts of its /proc, start that one with "
     "unmasked paths, or bind-mount /proc with rbind",
-    ("sysfs", EPERM): "a new sysfs in a user namespace needs a network namespace of its own, and a sysfs outside that "
+    (
+        "sysfs",
+        EPERM,
+    ): "a new sysfs in a user namespace needs a network namespace of its own, and a sysfs outside that "
     'nothing is mounted over: add {"type": "network"} to linux.namespaces, or bind-mount /sys with rbind and ro',
     ("mqueue", EPERM): "mqueue in a user namespace needs an IPC namespace of its own: add "
     '{"type": "ipc"} to linux.namespaces, or bind-mount /dev/mqueue',
@@ -26,22 +32,37 @@ REMEDIES: Final = {
     "remove gid=5, as `pyrunc spec --rootless` does",
     ("cgroup2", EPERM): "cgroup2 in a user namespace needs a cgroup namespace of its own: "
     'add {"type": "cgroup"} to linux.namespaces, or bind-mount /sys/fs/cgroup',
-    ("overlay", EPERM): "overlay in a user namespace needs Linux 5.11 and, on most hosts, the option userxattr",
+    (
+        "overlay",
+        EPERM,
+    ): "overlay in a user namespace needs Linux 5.11 and, on most hosts, the option userxattr",
     ("bind", EPERM): "the source's own mount has flags (ro, nosuid, nodev, noexec, noatime, ...) that the "
     "user namespace may not take away: repeat them in the options, or do not ask for rw, suid, dev, exec, atime",
-    ("bind", EINVAL): "source and destination must both be directories or both files, and below a source whose "
+    (
+        "bind",
+        EINVAL,
+    ): "source and destination must both be directories or both files, and below a source whose "
     "mounts belong to another user namespace only rbind works, not bind",
     ("bind", ENOTDIR): "source and destination must both be directories or both files",
     ("bind", ENOENT): "the source must exist where the container's mount namespace comes from",
-    ("bind", EACCES): "root of the container's user namespace cannot reach the path: check the permissions of "
+    (
+        "bind",
+        EACCES,
+    ): "root of the container's user namespace cannot reach the path: check the permissions of "
     "its parent directories",
-    ("", EPERM): "this kind of file system may not be mounted in a user namespace: mount it outside and bind-mount it",
+    (
+        "",
+        EPERM,
+    ): "this kind of file system may not be mounted in a user namespace: mount it outside and bind-mount it",
     ("", EACCES): "check the permissions of the directories on the path",
     ("", ENODEV): "the kernel does not know this file system: see /proc/filesystems, load its module",
     ("", ELOOP): "the destination passes a symbolic link that may not be followed here: "
     "a magic link of procfs, or a link at the place of /proc or /sys",
     ("", ENOTDIR): "the destination, or what leads to it, is not a directory in the image",
-    ("", EROFS): "the mount point is missing and cannot be made: create it in the image, or mount something writable "
+    (
+        "",
+        EROFS,
+    ): "the mount point is missing and cannot be made: create it in the image, or mount something writable "
     "above it first",
     ("", EBUSY): "this file system exists with other settings already",
     ("", EINVAL): "an option or its value is wrong for this file system",

@@ -28,8 +28,8 @@ def gather(host: Host, config: Config, bundle: str, no_pivot: bool = False) -> N
     host.bundle = bundle
     host.bundle_real = os.path.realpath(bundle)
     host.no_pivot = no_pivot
-    root = config.get("root")
-    path = root["path"] if root else ""
+    names = set(config)
+    path = config["root"]["path"] if "root" in names else ""
     if "\0" in path:
         return
     host.root = os.path.normpath(os.path.join(bundle, path)) if path else ""
@@ -165,6 +165,10 @@ def pseudo_mounts(root: str) -> tuple[str, ...]:
             point = words[4]
             for code, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
                 point = point.replace(code, letter)
-            if words[3] == "/" and rest.startswith(("proc ", "sysfs ")) and not (point + "/").startswith(root + "/"):
+            if (
+                words[3] == "/"
+                and rest.startswith(("proc ", "sysfs "))
+                and not (point + "/").startswith(root + "/")
+            ):
                 found.append(point)
     return tuple(reversed(found))

@@ -34,18 +34,15 @@ if TYPE_CHECKING:
 
     Meaning = tuple[str, int, str]
 
-#: The kinds of meaning in `OPTIONS`.
-NOTHING: Final = "nothing"
-BIND: Final = "bind"  # value 1: recursive
-REMOUNT: Final = "remount"
+#: The kinds of meaning in `OPTIONS`. The first four are attributes; their word "r" means the whole tree below.
 SET: Final = "set"  # value: MOUNT_ATTR_ bits
 CLEAR: Final = "clear"
 ATIME: Final = "atime"  # value: the MOUNT_ATTR__ATIME choice that the word makes
 NOT_ATIME: Final = "not-atime"  # value: the choice that the word takes back
-SET_ALL: Final = "set-all"  # as the four above, for the whole tree below
-CLEAR_ALL: Final = "clear-all"
-ATIME_ALL: Final = "atime-all"
-NOT_ATIME_ALL: Final = "not-atime-all"
+ATTRIBUTES: Final = frozenset((SET, CLEAR, ATIME, NOT_ATIME))
+NOTHING: Final = "nothing"
+BIND: Final = "bind"  # value 1: recursive
+REMOUNT: Final = "remount"
 PROPAGATION: Final = "propagation"  # value: MS_ type; word "r": recursive
 SUPERBLOCK: Final = "superblock"  # word: which setting; value 1: on
 UNSUPPORTED: Final = "unsupported"
@@ -96,22 +93,19 @@ def _table() -> dict[str, Meaning]:
         table[on] = (SUPERBLOCK, 1, name)
         if off:
             table[off] = (SUPERBLOCK, 0, name)
-    for on, off, bit in _FLAGS:
-        table[on] = (SET, bit, "")
-        table[off] = (CLEAR, bit, "")
-        table["r" + on] = (SET_ALL, bit, "")
-        table["r" + off] = (CLEAR_ALL, bit, "")
-    for on, off, choice in _ATIMES:
-        table[on] = (ATIME, choice, "")
-        table[off] = (NOT_ATIME, choice, "")
-        table["r" + on] = (ATIME_ALL, choice, "")
-        table["r" + off] = (NOT_ATIME_ALL, choice, "")
-    for word, kind in _PROPAGATIONS:
-        table[word] = (PROPAGATION, kind, "")
-        table["r" + word] = (PROPAGATION, kind, "r")
+    for scope in ("", "r"):
+        for on, off, bit in _FLAGS:
+            table[scope + on] = (SET, bit, scope)
+            table[scope + off] = (CLEAR, bit, scope)
+        for on, off, choice in _ATIMES:
+            table[scope + on] = (ATIME, choice, scope)
+            table[scope + off] = (NOT_ATIME, choice, scope)
+        for word, kind in _PROPAGATIONS:
+            table[scope + word] = (PROPAGATION, kind, scope)
     return table
 
 
+_DATA: Final[Meaning] = ("data", 0, "")
 #: Every option that pyrunc knows by itself → its meaning (kind, value, word).
 OPTIONS: Final = _table()
 
@@ -158,57 +152,58 @@ class Options:
         return bool(self.set & MOUNT_ATTR_RDONLY)
 
 
+class _Attributes:
+    """The attributes of a mount, or of the tree below it, while the words are read."""
+
+    __slots__ = ("atime", "clear", "set")
+
+    def __init__(self) -> None:
+        self.set = 0
+        self.clear = 0
+        self.atime = -1
+
+    def take(self, kind: str, value: int) -> None:
+        if kind is SET:
+            self.set |= value
+            self.clear &= ~value
+        elif kind is CLEAR:
+            self.set &= ~value
+            self.clear |= value
+        elif kind is ATIME:
+            self.atime = value
+        else:
+            self.atime = _without(self.atime, value)
+
+    def result(self) -> tuple[int, int]:
+        """The bits to set and to clear. The atime choice is a field: all of it is cleared to set it."""
+        if self.atime < 0:
+            return self.set, self.clear
+        return self.set | self.atime, self.clear | MOUNT_ATTR__ATIME
+
+
 def parse(words: Sequence[str]) -> Options:
     """Read a list of options; a later word wins."""
     options = Options()
-    atime = atime_all = -1
+    itself, below = _Attributes(), _Attributes()
     for word in words:
-        meaning = OPTIONS.get(word)
-        if meaning is None:
-            if word.startswith(("idmap=", "ridmap=")):
-                options.unsupported.append(word.partition("=")[0])
-            else:
-                options.data += _split(word)
-            continue
-        kind, value, name = meaning
-        if kind is SET:
-            options.set |= value
-            options.clear &= ~value
-        elif kind is CLEAR:
-            options.set &= ~value
-            options.clear |= value
+        kind, value, name = OPTIONS.get(word, _DATA)
+        if kind in ATTRIBUTES:
+            (below if name else itself).take(kind, value)
         elif kind is BIND:
             options.bind = True
             options.recursive = bool(value)
         elif kind is PROPAGATION:
             options.propagation.append((value, name == "r"))
-        elif kind is ATIME:
-            atime = value
-        elif kind is NOT_ATIME:
-            atime = _without(atime, value)
-        elif kind is SET_ALL:
-            options.set_all |= value
-            options.clear_all &= ~value
-        elif kind is CLEAR_ALL:
-            options.set_all &= ~value
-            options.clear_all |= value
-        elif kind is ATIME_ALL:
-            atime_all = value
-        elif kind is NOT_ATIME_ALL:
-            atime_all = _without(atime_all, value)
         elif kind is SUPERBLOCK:
             options.superblock[name] = bool(value)
         elif kind is REMOUNT:
             options.remount = True
-        elif kind is UNSUPPORTED:
-            options.unsupported.append(word)
-    # The atime choice is a field, not bits: the kernel wants all of the field cleared to set it.
-    if atime >= 0:
-        options.set |= atime
-        options.clear |= MOUNT_ATTR__ATIME
-    if atime_all >= 0:
-        options.set_all |= atime_all
-        options.clear_all |= MOUNT_ATTR__ATIME
+        elif kind is UNSUPPORTED or word.startswith(("idmap=", "ridmap=")):
+            options.unsupported.append(word.partition("=")[0])
+        elif kind is not NOTHING:
+            options.data += _split(word)
+    options.set, options.clear = itself.result()
+    options.set_all, options.clear_all = below.result()
     return options
 
 

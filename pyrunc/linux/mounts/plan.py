@@ -94,9 +94,8 @@ def plan(
         of = f"mounts[{index}]"
         options = _options(mount, known)
         kind = mount.get("type", "")
-        path = destination_of(mount)
-        if kind not in ORDINARY:
-            path = host.links.get(path, path)
+        given = destination_of(mount)
+        path = given if kind in ORDINARY else host.links.get(given, given)
         if options.remount:
             _plan_remount(points, failures, mount, options, path, of)
             continue
@@ -111,14 +110,14 @@ def plan(
             from pyrunc.linux.mounts.cgroupfs import plan_cgroup_mount
 
             plan_cgroup_mount(config, host, program, points, mount, options, path, of)
-            points.covered(path)
+            points.covered(path, given)
             continue
         else:
             step = f"mount {kind} on {path}"
             straight = kind in ORDINARY or (image_known and not points.is_covered(path))
             point, tree = _plan_filesystem(points, failures, mount, options, path, straight, step, of)
         points.move(tree, point, step=step, of=of)
-        points.covered(path)
+        points.covered(path, given)
         if path == "/":
             points.program.call("close", points.root, step="leave the root below the mount on /")
             points.program.set(points.root, tree)

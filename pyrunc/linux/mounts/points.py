@@ -238,7 +238,9 @@ class Points:
             self.program.call("mkdirat", holder, name, 0o755, step=step, of=of, tolerate=(EEXIST,), into=made)
         else:
             mode = S_IFREG | 0o644
-            self.program.call("mknodat", holder, name, mode, 0, step=step, of=of, tolerate=(EEXIST,), into=made)
+            self.program.call(
+                "mknodat", holder, name, mode, 0, step=step, of=of, tolerate=(EEXIST,), into=made
+            )
 
     def _holder(self, path: str, step: str, of: str) -> Register:
         """The register of a directory's descriptor, kept open until something covers it or `finish`."""
@@ -269,9 +271,13 @@ class Points:
         program.fail(EPERM, f"{step}: its symbolic links lead into /proc", of)
         program.release(kind)
 
-    def covered(self, path: str) -> None:
-        """Note that something was mounted on `path`: what is known of the directories below is void."""
+    def covered(self, path: str, given: str = "") -> None:
+        """Note that something was mounted on `path`: what is known of the directories below is void.
+
+        `given`: the destination of the config, where links of the image led from there to `path`.
+        """
         self._covered.add(path)
+        self._covered.add(given or path)
         if path in self._made or path == "/":
             self._made.clear()
         if self._holders:
