@@ -150,6 +150,17 @@ def test_v1_update_never_allows_more_than_before_or_after(
     assert {key: bits for key, bits in have.items() if bits} == wanted
 
 
+def test_crossing_rules_that_v1_cannot_hold_are_refused() -> None:
+    # 8:3 may not be written, but the kernel would look at "*:3" too, which says it may.
+    devices = [
+        {"allow": True, "type": "c", "major": None, "minor": 3, "access": "rw"},
+        {"allow": True, "type": "c", "major": 8, "minor": None, "access": "r"},
+        {"allow": False, "type": "c", "major": 8, "minor": None, "access": "w"},
+    ]
+    with pytest.raises(PyruncError, match="cgroup v1 cannot hold these rules"):
+        allowlist_v1.writes(rules.table(rules.rules(devices)), None)
+
+
 @pytest.mark.parametrize("base", [True, False])
 def test_what_v1_can_hold(base: bool) -> None:
     # Everything or nothing first, then exceptions one way: what engines send.

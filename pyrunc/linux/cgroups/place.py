@@ -9,14 +9,25 @@ if TYPE_CHECKING:
     from pyrunc.linux.cgroups.layout import Hierarchy
 
 
+def clean(path: str) -> str:
+    """`path` without empty components, `.` and `..`, which goes up at most to where the path begins.
+
+    Cgroup names are no symbolic links, so this is what the text means; a relative path stays below its base.
+    """
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
 def fault(path: str) -> str:
     """What is wrong with the `cgroupsPath` `path`, "" if nothing."""
     if "\0" in path or "\n" in path:
         return "holds a NUL or a newline, which no cgroup name can hold"
-    parts = path.split("/")
-    if ".." in parts:
-        return 'holds "..", which could lead out of the place it names'
-    if path and not any(part not in ("", ".") for part in parts):
+    if path and not clean(path):
         return "is the root of the hierarchy, which cannot be a container's cgroup"
     return ""
 
@@ -30,8 +41,8 @@ def place(cgroups_path: str, container_id: str, hierarchy: Hierarchy, version: i
     """
     if wrong := fault(cgroups_path):
         raise PyruncError(f"linux.cgroupsPath {cgroups_path!r} {wrong}")
-    base = ""
-    if not cgroups_path.startswith("/"):
-        base = hierarchy.own if version == 1 else hierarchy.own.rpartition("/")[0]
-    parts = f"{base}/{cgroups_path or container_id}".split("/")
-    return "/" + "/".join([part for part in parts if part not in ("", ".")])
+    path = clean(cgroups_path) or container_id
+    if cgroups_path.startswith("/"):
+        return f"/{path}"
+    base = hierarchy.own if version == 1 else hierarchy.own.rpartition("/")[0]
+    return f"{base.rstrip('/')}/{path}"

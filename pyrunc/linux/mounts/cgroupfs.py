@@ -56,7 +56,7 @@ def plan_cgroup_mount(
     unified = mount["type"] == "cgroup2" or (not any(host.cgroups) and "" in host.cgroups)
     point = points.point(path, step=step, of=of, straight=True)
     if unified:
-        tree = _plan_v2(host, points, options, step, of)
+        tree = _plan_v2(host, points, mount.get("source") or "cgroup", options, step, of)
         points.move(tree, point, step=step, of=of)
     else:
         tree = _plan_v1(host, points, options, point, step, of)
@@ -136,7 +136,7 @@ def _plan_hierarchy(
     program.release(tree)
 
 
-def _plan_v2(host: Host, points: Points, options: Options, step: str, of: str) -> Register:
+def _plan_v2(host: Host, points: Points, source: str, options: Options, step: str, of: str) -> Register:
     """The mount's register: the hierarchy, else the container's own sub-tree, else nothing at all."""
     program = points.program
     attributes = options.set | options.set_all
@@ -144,7 +144,7 @@ def _plan_v2(host: Host, points: Points, options: Options, step: str, of: str) -
     refused, done = program.label(), program.label()
     denied = (EPERM, EBUSY, EACCES)
     program.call("fsopen", "cgroup2", FSOPEN_CLOEXEC, step=step, of=of, into=context)
-    settings = filesystem.settings_of("cgroup2", options)
+    settings = [("source", source), *filesystem.settings_of("cgroup2", options)]
     for name, value in settings:
         if value is None:
             program.call("fsconfig", context, FSCONFIG_SET_FLAG, name, 0, 0, step=f"{step}: {name}", of=of)

@@ -1,0 +1,106 @@
+"""Mounts of type cgroup and cgroup2, seen from inside a container."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from pyrunc.linux.cgroups.layout import layout
+from tests.support.runtime import Runtime
+
+HOST = layout()
+PLACE = "/sys/fs/cgroup"
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the cgroups of this host need root")
+only_v1 = pytest.mark.skipif(not HOST.v1, reason="this host has no cgroup v1")
+only_v2 = pytest.mark.skipif(HOST.v2 is None, reason="this host mounts no cgroup2")
+
+
+class Seen:
+    """The cgroup mounts that a container sees: mount point → (shown root, options, type)."""
+
+    def __init__(self, out: str) -> None:
+        self.out = out
+        self.mounts: dict[str, tuple[str, str, str]] = {}
+        for line in out.splitlines():
+            words = line.split()
+            if "-" in words and len(words) > 9 and words[4].startswith(PLACE):
+                self.mounts[words[4]] = (words[3], words[5], words[words.index("-") + 1])
+
+
+def look(
+    runtime: Runtime,
+    kind: str,
+    *options: str,
+    namespaces: tuple[str, ...] = (),
+    script: str = "true",
+    **how: Any,
+) -> Seen:
+    """Run a container with a cgroup mount; `how` goes to `linux`."""
+    bundle = runtime.bundle()
+    bundle.process["args"] = ["sh", "-c", f"cat /proc/self/mountinfo; {script}"]
+    bundle.config["mounts"].append(
+        {
+            "destination": PLACE,
+            "type": kind,
+            "source": "cgroup",
+            "options": ["nosuid", "noexec", "nodev", *options],
+        }
+    )
+    bundle.linux["namespaces"] += [{"type": name} for name in namespaces]
+    bundle.linux.update(how)
+    if "user" in namespaces:
+        bundle.linux["uidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+        bundle.linux["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+    return Seen(runtime.run(bundle).ok().out)
+
+
+def v1_names() -> set[str]:
+    return {",".join(hierarchy.controllers).removeprefix("name=") for hierarchy in HOST.v1}
+
+
+@only_v1
+@pytest.mark.parametrize("namespaces", [(), ("cgroup",), ("cgroup", "user")])
+def test_v1_shows_the_own_subtree_of_each_hierarchy(runtime: Runtime, namespaces: tuple[str, ...]) -> None:
+    path = f"/{runtime.tag}-seen"
+    seen = look(runtime, "cgroup", "ro", namespaces=namespaces, cgroupsPath=path)
+    assert set(seen.mounts) == {PLACE, *[f"{PLACE}/{name}" for name in v1_names()]}
+    root, options, kind = seen.mounts.pop(PLACE)
+    assert kind == "tmpfs"
+    assert {"ro", "nosuid", "noexec", "nodev"} <= set(options.split(","))
+    for root, options, kind in seen.mounts.values():
+        assert kind == "cgroup"
+        assert root == ("/" if "cgroup" in namespaces else path)
+        assert {"ro", "nosuid", "noexec", "nodev"} <= set(options.split(","))
+
+
+@only_v1
+def test_v1_read_only_is_read_only(runtime: Runtime) -> None:
+    script = f"mkdir {PLACE}/pids/x 2>&1; mkdir {PLACE}/x 2>&1; echo 1 2>&1 > {PLACE}/pids/cgroup.procs; true"
+    assert look(runtime, "cgroup", "ro", script=script).out.count("Read-only file system") >= 2
+
+
+@only_v1
+def test_v1_writable_is_writable(runtime: Runtime) -> None:
+    script = f"mkdir {PLACE}/pids/inner && echo 0 > {PLACE}/pids/inner/cgroup.procs && cat /proc/self/cgroup"
+    seen = look(runtime, "cgroup", namespaces=("cgroup",), script=script)
+    assert ":pids:/inner" in seen.out
+
+
+@only_v2
+def test_v2_with_a_namespace_of_its_own(runtime: Runtime) -> None:
+    seen = look(runtime, "cgroup2", "ro", namespaces=("cgroup",))
+    ((root, options, kind),) = seen.mounts.values()
+    assert (root, kind) == ("/", "cgroup2")
+    assert "ro" in options.split(",")
+
+
+@only_v2
+def test_v2_where_it_cannot_be_mounted_shows_the_own_subtree(runtime: Runtime) -> None:
+    # A user namespace does not own the cgroup namespace of the host.
+    path = f"/{runtime.tag}-seen"
+    seen = look(runtime, "cgroup2", "ro", namespaces=("user",), cgroupsPath=path)
+    ((root, options, kind),) = seen.mounts.values()
+    assert (root, kind) == (path, "cgroup2")
+    assert {"ro", "nosuid", "noexec", "nodev"} <= set(options.split(","))
