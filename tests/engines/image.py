@@ -18,8 +18,9 @@ def make_archive(folder: Path) -> Path:
     """A root file system of busybox and testify, as tar archive `rootfs.tar` in `folder`."""
     rootfs = make_rootfs(folder / "rootfs")
     for name in _NAMES:
-        (rootfs / "bin" / name).symlink_to("busybox")
-    (rootfs / "home" / "ann").mkdir()
+        if not (rootfs / "bin" / name).is_symlink():
+            (rootfs / "bin" / name).symlink_to("busybox")
+    (rootfs / "home" / "ann").mkdir(exist_ok=True)
     path = folder / "rootfs.tar"
     with tarfile.open(path, "w") as archive:
         archive.add(rootfs, arcname=".", filter=_owned_by_root)
