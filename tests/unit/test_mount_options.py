@@ -1,0 +1,110 @@
+"""The table of mount options and what a list of them means."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyrunc.kernel import constants as k
+from pyrunc.linux.mounts.options import OPTIONS, SUPERBLOCK_WORDS, UNSUPPORTED, parse
+
+SPECIFIED = """async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime nodev
+nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev
+rdiratime relatime remount rexec rnoatime rnodev rnodiratime rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow
+ro rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid rsymfollow runbindable rw shared silent slave
+strictatime suid symfollow sync tmpcopyup unbindable idmap ridmap""".split()
+
+
+def test_every_option_of_the_specification_is_known_and_no_other() -> None:
+    assert sorted(OPTIONS) == sorted(SPECIFIED)
+
+
+def test_only_these_are_not_carried_out_yet() -> None:
+    assert {word for word, meaning in OPTIONS.items() if meaning[0] is UNSUPPORTED} == {
+        "idmap",
+        "ridmap",
+        "tmpcopyup",
+    }
+    assert parse(["idmap", "ridmap=uids=0-1-2", "tmpcopyup", "idmap=x"]).unsupported == [
+        "idmap",
+        "ridmap",
+        "tmpcopyup",
+        "idmap",
+    ]
+
+
+def test_flags_and_their_opposites() -> None:
+    options = parse(["nosuid", "nodev", "noexec", "ro", "nosymfollow", "nodiratime"])
+    assert options.set == (
+        k.MOUNT_ATTR_NOSUID
+        | k.MOUNT_ATTR_NODEV
+        | k.MOUNT_ATTR_NOEXEC
+        | k.MOUNT_ATTR_RDONLY
+        | k.MOUNT_ATTR_NOSYMFOLLOW
+        | k.MOUNT_ATTR_NODIRATIME
+    )
+    assert options.clear == 0 and options.readonly
+    options = parse(["ro", "rw", "dev", "nodev"])
+    assert (options.set, options.clear) == (k.MOUNT_ATTR_NODEV, k.MOUNT_ATTR_RDONLY)
+    assert not options.readonly
+
+
+def test_the_atime_family_is_a_choice() -> None:
+    cases = {
+        ("noatime",): k.MOUNT_ATTR_NOATIME,
+        ("strictatime",): k.MOUNT_ATTR_STRICTATIME,
+        ("relatime",): 0,
+        ("noatime", "strictatime"): k.MOUNT_ATTR_STRICTATIME,
+        ("strictatime", "atime"): k.MOUNT_ATTR_STRICTATIME,
+        ("noatime", "atime"): 0,
+        ("atime",): 0,
+        ("strictatime", "nostrictatime"): 0,
+        ("noatime", "norelatime"): k.MOUNT_ATTR_NOATIME,
+    }
+    for words, choice in cases.items():
+        options = parse(words)
+        assert (options.set, options.clear) == (choice, k.MOUNT_ATTR__ATIME), words
+        options = parse(["r" + word for word in words])
+        assert (options.set_all, options.clear_all) == (choice, k.MOUNT_ATTR__ATIME), words
+    for word in ("norelatime", "nostrictatime", "rnorelatime", "rnostrictatime"):
+        options = parse([word])
+        assert (options.set, options.clear, options.set_all, options.clear_all) == (0, 0, 0, 0), word
+
+
+def test_recursive_options_leave_the_mount_itself_to_the_others() -> None:
+    options = parse(["rbind", "rro", "rw", "rnosuid", "rsuid"])
+    assert (options.bind, options.recursive) == (True, True)
+    assert (options.set, options.clear) == (0, k.MOUNT_ATTR_RDONLY)
+    assert (options.set_all, options.clear_all) == (k.MOUNT_ATTR_RDONLY, k.MOUNT_ATTR_NOSUID)
+
+
+def test_propagation_in_order() -> None:
+    assert parse(["rshared", "slave"]).propagation == [(k.MS_SHARED, True), (k.MS_SLAVE, False)]
+
+
+def test_superblock_words() -> None:
+    options = parse(["sync", "async", "dirsync", "lazytime", "nomand"])
+    assert options.superblock == {"sync": False, "dirsync": True, "lazytime": True, "mand": False}
+    for name in options.superblock:
+        assert name in SUPERBLOCK_WORDS
+
+
+def test_what_is_left_is_data() -> None:
+    options = parse(["size=1k", "mode=755,uid=0", "", "x,,y", 'context="a,b",z', "RO"])
+    assert options.data == ["size=1k", "mode=755", "uid=0", "x", "y", 'context="a,b"', "z", "RO"]
+
+
+@given(st.lists(st.sampled_from(SPECIFIED), max_size=12))
+def test_a_bit_is_never_both_set_and_cleared(words: list[str]) -> None:
+    options = parse(words)
+    for set_, clear in ((options.set, options.clear), (options.set_all, options.clear_all)):
+        assert set_ & clear & ~k.MOUNT_ATTR__ATIME == 0
+        assert not set_ & k.MOUNT_ATTR__ATIME or clear & k.MOUNT_ATTR__ATIME == k.MOUNT_ATTR__ATIME
+    assert options.data == []
+
+
+@given(st.lists(st.sampled_from(["ro", "rw", "nosuid", "suid"]), min_size=1, max_size=8))
+def test_the_last_word_wins(words: list[str]) -> None:
+    options = parse(words)
+    last = [word for word in words if word in ("ro", "rw")][-1:]
+    assert options.readonly == (last == ["ro"])
