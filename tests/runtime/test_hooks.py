@@ -115,7 +115,7 @@ def test_state_on_stdin(runtime: Runtime, bundle: Bundle, diary: Diary, kind: st
 @pytest.mark.parametrize("kind", ALL[:5])
 def test_namespaces(runtime: Runtime, bundle: Bundle, diary: Diary, kind: str) -> None:
     """Runtime-side hooks run in the caller's namespaces, the other two in the container's."""
-    bundle.hook(kind, keep(diary, kind, "where", "readlink /proc/self/ns/net /proc/self/ns/uts /proc/self/ns/ipc"))
+    bundle.hook(kind, keep(diary, kind, "where", "for n in net uts ipc; do readlink /proc/self/ns/$n; done"))
     with runtime.running(bundle) as container:
         names = ("net", "uts", "ipc")
         own = [os.readlink(f"/proc/self/ns/{name}") for name in names]

@@ -187,7 +187,7 @@ def test_bad_data(runtime: Runtime) -> None:
 
 
 def test_data_on_a_bind_mount(runtime: Runtime, folder: Path) -> None:
-    runtime.run(runtime.bundle().bind(folder, "/work", "bind", "size=1m")).fails("/work")
+    runtime.run(runtime.bundle().bind(folder, "/work", "bind", "size=1m")).fails("mounts[5]", "size=1m")
 
 
 def test_unknown_file_system(runtime: Runtime) -> None:
