@@ -50,6 +50,7 @@ class Manager:
         self.homes = homes
         self._rootless = rootless
         self._optional = optional
+        self._planned: dict[str, Home] = {}
         self._made: list[str] = []
 
     @classmethod
@@ -199,25 +200,24 @@ class Manager:
 
     def plan_entry(self, program: Program) -> None:
         """Emit a write to `tasks` of each v1 hierarchy; clone3 enters the unified one."""
-        for index, home in enumerate(self.homes):
-            if home.controllers == UNIFIED:
-                continue
-            slot = program.inherit(f"cgroup {index}")
+        self._planned = {f"cgroup {home.top}": home for home in self.homes if home.controllers != UNIFIED}
+        for name, home in self._planned.items():
+            slot = program.inherit(name)
             program.call("write", slot, "0", 1, step=f"enter cgroup {home.path}", of="linux.cgroupsPath")
             program.call("close", slot, step="close its file")
 
     def entrances(self) -> dict[str, int]:
-        """`tasks` of each v1 hierarchy, open for writing."""
+        """`tasks` of each v1 hierarchy, open for writing; of one that `create` left out (rootless) /dev/null."""
         opened: dict[str, int] = {}
+        path = ""
         try:
-            for index, home in enumerate(self.homes):
-                if home.controllers == UNIFIED:
-                    continue
-                opened[f"cgroup {index}"] = os.open(f"{home.path}/tasks", os.O_WRONLY | os.O_CLOEXEC)
+            for name, home in self._planned.items():
+                path = f"{home.path}/tasks" if home in self.homes else os.devnull
+                opened[name] = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
             for descriptor in opened.values():
                 os.close(descriptor)
-            raise files.refused(home.path, "tasks", "0", error) from error
+            raise KernelError.of(f"open {path}", error) from error
         return opened
 
     def directory(self) -> int | None:
