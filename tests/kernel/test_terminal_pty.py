@@ -59,6 +59,16 @@ def test_a_ptmx_that_is_not_of_a_devpts_of_its_own(bundle: Path, kind: str) -> N
         assert kind == "host" or "is not the ptmx of a devpts" in outcome.failure
 
 
+def test_a_ptmx_beside_a_devpts(bundle: Path) -> None:
+    """Such a node opens the devpts beside it (Linux, Documentation/filesystems/devpts), which is not to be trusted."""
+    tmp = {"destination": "/dev/pts", "type": "tmpfs", "source": "tmpfs"}
+    pts = {**PTS, "destination": "/dev/pts/pts"}
+    device = {"type": "c", "path": "/dev/pts/ptmx", "major": 5, "minor": 2}
+    outcome = run(terminal_config(PROC, DEV, tmp, pts, devices=[device]), bundle)
+    assert outcome.number == ENXIO
+    assert "is not the ptmx of a devpts" in outcome.failure
+
+
 def test_a_console_that_is_a_link(bundle: Path) -> None:
     (bundle / "mydev/pts").mkdir(parents=True)
     (bundle / "mydev/console").symlink_to("/etc/passwd")
