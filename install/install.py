@@ -30,6 +30,7 @@ PACKAGE = REPOSITORY / "pyrunc"
 MANUAL = REPOSITORY / "docs" / "man"
 #: Folders of a dependency that only its own developers need.
 UNNEEDED = frozenset(("tests", "test", "testing", "benchmarks", "docs"))
+RENAME_EXCHANGE = 2  # linux/fs.h
 MARK = "Made by `make install`"
 
 
@@ -177,7 +178,7 @@ def make_folders(path: Path, places: Places) -> list[Path]:
 
 def exchange(fresh: Path, old: Path) -> None:
     """Let `fresh` take the place of the folder `old` in one step."""
-    from pyrunc.kernel.constants import AT_FDCWD, RENAME_EXCHANGE
+    from pyrunc.kernel.constants import AT_FDCWD
     from pyrunc.kernel.native import syscall
 
     syscall("renameat2", AT_FDCWD, os.fsencode(fresh), AT_FDCWD, os.fsencode(old), RENAME_EXCHANGE)
