@@ -31,6 +31,16 @@ def block_signals() -> int:
     return syscall("signalfd4", -1, bits, 8, os.O_CLOEXEC | os.O_NONBLOCK)
 
 
+def adopt_size(master: int) -> None:
+    """Give the container's pty the size of the caller's terminal, if that is one.
+
+    After `block_signals`, so that no change of it is missed, and before the program starts, which would take
+    this for a change.
+    """
+    if os.isatty(0):
+        copy_size(0, master)
+
+
 class _Relay:
     """Copies between the caller's stdio and the pty's master, without ever blocking on one side."""
 
@@ -71,8 +81,6 @@ def attend(pid: int, pidfd: int, signals: int, master: int = -1) -> int:
     if master < 0:
         return _loop(pid, pidfd, signals, None)
     with RawTerminal(0):
-        if os.isatty(0):
-            copy_size(0, master)
         return _loop(pid, pidfd, signals, _Relay(master))
 
 
@@ -127,8 +135,7 @@ def _forward(signals: int, pidfd: int, relay: _Relay | None) -> None:
         if number == _signal.SIGCHLD:
             continue
         if number == _signal.SIGWINCH and relay is not None:
-            if os.isatty(0):
-                copy_size(0, relay.master)
+            adopt_size(relay.master)
             continue
         try:
             syscall("pidfd_send_signal", pidfd, number, None, 0)

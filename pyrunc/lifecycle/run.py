@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+from pyrunc.lifecycle.console import copy_size
 from pyrunc.lifecycle.create import build, hand_over
 from pyrunc.lifecycle.delete import destroy
 from pyrunc.lifecycle.failure import word
-from pyrunc.lifecycle.foreground import attend, block_signals
+from pyrunc.lifecycle.foreground import adopt_size, attend, block_signals
+from pyrunc.lifecycle.interrupt import Interruptible
 from pyrunc.lifecycle.start import await_exec, run_poststart
 from pyrunc.lifecycle.undo import Undo
 from pyrunc.spawn.conversation import StepFailed
@@ -27,11 +29,16 @@ def run(request: Request) -> int:
         # What the container's process leaves behind comes here instead of to a distant ancestor.
         become_subreaper()
     with Undo() as undo:
-        container = build(request, undo, foreground=foreground, socket=False)
-        init, talk = container.init, container.talk
-        assert init is not None and talk is not None
-        hand_over(request, container)
+        with Interruptible():
+            container = build(request, undo, foreground=foreground, socket=False)
+            init, talk = container.init, container.talk
+            assert init is not None and talk is not None
+            hand_over(request, container)
         signals = block_signals() if foreground else -1
+        if container.master >= 0 and os.isatty(0):
+            copy_size(0, container.master)  # before the program can ask for it
+        if foreground and container.master >= 0:
+            adopt_size(container.master)
         _start(container)
         run_poststart(container.record, init.pidfd)
         undo.keep()

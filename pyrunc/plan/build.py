@@ -183,8 +183,8 @@ def _plan_process(
     CAP_SYS_ADMIN, so it is loaded before capabilities go, and as late as that, for it must allow all that
     follows. Ids change, then capabilities; the program is looked up with the rights that it will run with.
     """
-    credentials.plan_stdio_owner(config, host, program)
     terminal.plan_attach(config, host, program, slave)
+    credentials.plan_stdio_owner(config, host, program)
     again = cwd.plan_enter_before_user(config, host, program)
     if not config["process"].get("noNewPrivileges") and bpf:
         seccomp.plan(config, program, bpf)
