@@ -119,7 +119,8 @@ def load_json(raw: bytes, source: str) -> Any:
         _reject(source, f"byte {error.start} is not UTF-8")
     except RecursionError:
         _reject(source, "is nested too deeply")
-    except (StopIteration, ValueError, _Twice):
+    except (StopIteration, ValueError, SystemError, _Twice):
+        # SystemError: the scanner means to raise json.JSONDecodeError, and json is not imported here.
         return _diagnose(text, source)
 
 

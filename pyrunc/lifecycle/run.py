@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from pyrunc.lifecycle.console import copy_size
 from pyrunc.lifecycle.create import build, hand_over
 from pyrunc.lifecycle.delete import destroy
 from pyrunc.lifecycle.failure import word
@@ -35,8 +34,6 @@ def run(request: Request) -> int:
             assert init is not None and talk is not None
             hand_over(request, container)
         signals = block_signals() if foreground else -1
-        if container.master >= 0 and os.isatty(0):
-            copy_size(0, container.master)  # before the program can ask for it
         if foreground and container.master >= 0:
             adopt_size(container.master)
         _start(container)
