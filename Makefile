@@ -52,7 +52,7 @@ check: test-environment build
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) install/warnings.py
+	$(PY) install/check_c.py
 
 test: check rootfs
 	@install/run-tests $(ARGS)

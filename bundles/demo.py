@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -195,6 +196,7 @@ def main() -> None:
     """Show it all."""
     if len(sys.argv) != 3:
         fail("usage: demo.py PYRUNC BUNDLE")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` deletes the container
     prctl.set_child_subreaper(1)  # a container's process becomes our child, and its exit status ours to read
     with tempfile.TemporaryDirectory(prefix="pyrunc-demo-") as scratch:
         with usable(Path(sys.argv[2]), Path(scratch)) as bundle:
