@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from pyrunc.config.spec import Config
     from pyrunc.linux.cgroups.manager import Manager
+    from pyrunc.linux.mounts.plan import Late
     from pyrunc.plan.host import Host
     from pyrunc.plan.program import Register
 
@@ -101,7 +102,10 @@ def compile_program(
     idmap.plan_root(config, program)
     _plan_before_root(config, host, choices, program)
     proc = procfs.plan_open(program) if config.get("linux", {}).get("sysctl") else None
-    slave = _plan_tree(config, host, program, root, sources)
+    # All before pivot_root, while sources can be reached. The console is a mount point in the new /dev.
+    late = mounts.plan(config, host, program, root, sources)
+    devices.plan(config, host, program, root)
+    slave = terminal.plan_console(config, host, program, root)
     say(program, HOOKS, "tell the runtime that it may run its hooks")
     hear(program, "wait for the hooks of the runtime")
     if (config.get("hooks") or {}).get("createContainer"):
@@ -110,7 +114,8 @@ def compile_program(
             "fchdir", root, step="enter the root for the createContainer hooks", of="hooks.createContainer"
         )
     _plan_hooks(config, "createContainer", program)
-    _plan_inside(config, host, choices, program, root, proc)
+    rootfs.plan_switch(config, host, program, root)
+    _plan_inside(config, host, program, late, proc)
     envp = _plan_environment(config, choices, program)
     found = _plan_process(config, host, program, bpf, slave)
     _plan_wait(choices, program)
@@ -134,32 +139,18 @@ def _plan_before_root(config: Config, host: Host, choices: Choices, program: Pro
     personality.plan(config, host, program)
 
 
-def _plan_tree(
-    config: Config,
-    host: Host,
-    program: Program,
-    root: Register,
-    sources: dict[int, int],
-) -> Register | None:
-    """Mounts, devices, console; all before pivot_root, while sources can be reached. The pty's slave, if any."""
-    late = mounts.plan(config, host, program, root, sources)
-    devices.plan(config, host, program, root)
-    # The console is a mount point in /dev, which may be one of the late read-only mounts.
-    slave = terminal.plan_console(config, host, program, root)
-    mounts.plan_late(program, late)
-    return slave
+def _plan_inside(config: Config, host: Host, program: Program, late: Late, proc: Register | None) -> None:
+    """Emit what is left to do to the tree once it is `/`, and nothing of the host can be reached any more.
 
-
-def _plan_inside(
-    config: Config, host: Host, choices: Choices, program: Program, root: Register, proc: Register | None
-) -> None:
-    """From the switch of the root on nothing of the host can be reached by a path any more."""
-    rootfs.plan_switch(config, host, program, root)
+    Read-only comes after the last file is made, and after sysctl, whose files are usually below a read-only
+    path. Masked last: nothing is looked up after that.
+    """
+    devices.plan_stdio(config, host, program)
     cwd.plan_create(config, host, program)
     rootfs.plan_finish(config, host, program)
+    mounts.plan_late(program, late)
     if proc is not None:
         sysctl.plan(config, host, program, proc)
-    # Read-only after sysctl, whose files are usually below a read-only path; masked last, nothing is written after.
     masking.plan(config, host, program)
 
 
