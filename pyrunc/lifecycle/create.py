@@ -19,6 +19,7 @@ from pyrunc.kernel.native import syscall
 from pyrunc.lifecycle.console import send_descriptor
 from pyrunc.lifecycle.failure import open_output, save_config, word
 from pyrunc.lifecycle.home import home_of
+from pyrunc.lifecycle.interrupt import Interruptible
 from pyrunc.lifecycle.liveness import start_time
 from pyrunc.lifecycle.prepare import prepare
 from pyrunc.lifecycle.status import CREATED, CREATING, STOPPED, state_document
@@ -57,10 +58,11 @@ class Container:
 def create(request: Request) -> Record:
     """Carry out `pyrunc create`. Raises PyruncError; then nothing is left behind."""
     with Undo() as undo:
-        container = build(request, undo, foreground=False, socket=True)
-        hand_over(request, container)
-        assert container.talk is not None
-        container.talk.go()
+        with Interruptible():
+            container = build(request, undo, foreground=False, socket=True)
+            hand_over(request, container)
+            assert container.talk is not None
+            container.talk.go()
         undo.keep()
     return container.record
 
@@ -81,6 +83,8 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
         manager = prepared.manager
         manager.create()
         undo.push(manager.undo)
+        # Without a PID namespace of its own, what init has started (a hook) does not end with init.
+        undo.push(manager.kill)
         if (made := manager.record()) != container.record.cgroup:  # parents were made too
             container.record.cgroup = made
             directory.save(container.record)
@@ -194,6 +198,10 @@ def _converse(container: Container) -> None:
     prepared, talk, init = container.prepared, container.talk, container.init
     assert talk is not None and init is not None
     config = prepared.config
+    if any("tmpcopyup" in (mount.get("options") or ()) for mount in config.get("mounts") or ()):
+        from pyrunc.linux.mounts import copyup
+
+        copyup.serve(config, talk, prepared.manager, init.pid)
     if config["process"].get("terminal", False):
         container.master = talk.expect(SAY_CONSOLE).descriptor
     talk.expect(SAY_REACHED, HOOKS)

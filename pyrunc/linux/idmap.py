@@ -75,6 +75,15 @@ def root_of(config: Config) -> tuple[int, int]:
     return uids[0]["hostID"] if uid is None else uid, gids[0]["hostID"] if gid is None else gid
 
 
+def root_ids(config: Config) -> tuple[int, int]:
+    """The uid and gid, as the container counts, that init has in its user namespace: 0, or the first mapped."""
+    linux = config.get("linux", {})
+    uids, gids = linux.get("uidMappings") or (), linux.get("gidMappings") or ()
+    uid = 0 if not uids or host_id(uids, 0) is not None else uids[0]["containerID"]
+    gid = 0 if not gids or host_id(gids, 0) is not None else gids[0]["containerID"]
+    return uid, gid
+
+
 def plan_root(config: Config, program: Program) -> None:
     """Emit becoming root of the user namespace, once its maps are written.
 
@@ -83,10 +92,7 @@ def plan_root(config: Config, program: Program) -> None:
     """
     if not has(config, "user"):
         return
-    linux = config.get("linux", {})
-    uids, gids = linux.get("uidMappings") or (), linux.get("gidMappings") or ()
-    uid = 0 if not uids or host_id(uids, 0) is not None else uids[0]["containerID"]
-    gid = 0 if not gids or host_id(gids, 0) is not None else gids[0]["containerID"]
+    uid, gid = root_ids(config)
     program.call("setgroups", 0, 0, step="drop the runtime's supplementary groups", tolerate=ANY)
     program.call(
         "setresgid", gid, gid, gid, step=f"become gid {gid} of the user namespace", of="linux.gidMappings"

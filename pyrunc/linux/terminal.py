@@ -14,7 +14,6 @@ from struct import pack
 from pyrunc.kernel.constants import (
     AT_EMPTY_PATH,
     DEVPTS_SUPER_MAGIC,
-    MSG_NOSIGNAL,
     O_CLOEXEC,
     O_NOCTTY,
     O_NOFOLLOW,
@@ -22,8 +21,6 @@ from pyrunc.kernel.constants import (
     O_RDWR,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
-    SCM_RIGHTS,
-    SOL_SOCKET,
     STATX_INO,
     TIOCGPTPEER,
     TIOCSCTTY,
@@ -33,8 +30,8 @@ from pyrunc.kernel.constants import (
 from pyrunc.linux.devices import STATX, plan_verify
 from pyrunc.linux.mounts.points import STATFS, STRAIGHT, Points
 from pyrunc.linux.namespaces import has
-from pyrunc.plan.program import EQ, NE, TALK
-from pyrunc.plan.talk import SAY_CONSOLE
+from pyrunc.plan.program import EQ, NE
+from pyrunc.plan.talk import SAY_CONSOLE, give
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +93,7 @@ def plan_console(config: Config, host: Host, program: Program, root: Register) -
         step = "set the size of the terminal"
         program.call("ioctl", master, TIOCSWINSZ, window, step=step, of="process.consoleSize")
     _plan_dev_console(points, slave)
-    _plan_send(program, master)
+    give(program, master, SAY_CONSOLE, 0, step="send the terminal to the runtime", of=_OF)
     program.call("close", master, step="close the master of the pty")
     program.release(master)
     return slave
@@ -135,18 +132,6 @@ def _plan_dev_console(points: Points, slave: Register) -> None:
     program.call("open_tree", slave, "", flags, step=step, of=_OF, into=tree)
     points.move(tree, point, step=step, of=_OF)
     points.close(tree, point, holder)
-
-
-def _plan_send(program: Program, master: Register) -> None:
-    """Emit sending the master: one struct message (native/init.h) with the descriptor beside it (unix(7))."""
-    message = program.data(pack("<IIq", SAY_CONSOLE, len(program), 0))
-    part = program.data(pack("<QQ", message, 16))
-    # struct cmsghdr: cmsg_len, cmsg_level, cmsg_type, then the descriptor, padded to 8.
-    control = program.data(pack("<QiiiI", 20, SOL_SOCKET, SCM_RIGHTS, -1, 0))
-    program.store(control + 16, master, 4)
-    # struct msghdr: name, its length, parts, their number, control, its length, flags.
-    header = program.data(pack("<QIIQQQQiI", 0, 0, 0, part, 1, control, 24, 0, 0))
-    program.call("sendmsg", TALK, header, MSG_NOSIGNAL, step="send the terminal to the runtime", of=_OF)
 
 
 def plan_attach(config: Config, host: Host, program: Program, slave: Register | None) -> None:

@@ -4,7 +4,9 @@
       clone3 + execveat  ───────────────────────────────▶  enters its cgroup; then, only where namespaces are
                          ◀──────────── SAY_PID  pid ─────  joined: setns, clone3 CLONE_PARENT, exit
       write id maps (only with a user namespace)
-      "go"               ───────────────────────────────▶  root, mounts, devices
+      "go"               ───────────────────────────────▶  root, mounts
+                         ◀───────── SAY_COPY  2 fds ─────  for each tmpcopyup: the directory, the tmpfs
+      "go"               ───────────────────────────────▶  the other mounts, devices
                          ◀──────── SAY_CONSOLE  fd ──────  the pty's master (only with process.terminal)
                          ◀──────── SAY_REACHED  HOOKS ───
       rlimits, oom score, prestart and createRuntime hooks
@@ -27,16 +29,17 @@ from __future__ import annotations
 
 from struct import pack
 
+from pyrunc.kernel.constants import MSG_NOSIGNAL, SCM_RIGHTS, SOL_SOCKET
 from pyrunc.plan.program import NE, TALK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from pyrunc.plan.program import Program
+    from pyrunc.plan.program import Program, Register
 
 #: native/init.h, enum said.
-SAY_FAILED, SAY_PID, SAY_REACHED, SAY_CONSOLE = 1, 2, 3, 4
+SAY_FAILED, SAY_PID, SAY_REACHED, SAY_CONSOLE, SAY_COPY = 1, 2, 3, 4, 5
 
 #: The places of SAY_REACHED.
 HOOKS, HOME, READY = 1, 2, 3
@@ -48,6 +51,18 @@ def say(program: Program, place: int, step: str) -> None:
     """Emit telling the runtime that `place` is reached."""
     message = program.data(pack("<IIq", SAY_REACHED, 0, place))
     program.call("sendto", TALK, message, 16, 0, 0, 0, step=step)
+
+
+def give(program: Program, descriptor: Register, said: int, value: int, *, step: str, of: str) -> None:
+    """Emit sending `said` and `value` with a descriptor beside it (unix(7), SCM_RIGHTS)."""
+    message = program.data(pack("<IIq", said, len(program), value))
+    part = program.data(pack("<QQ", message, 16))
+    # struct cmsghdr: cmsg_len, cmsg_level, cmsg_type, then the descriptor, padded to 8.
+    control = program.data(pack("<QiiiI", 20, SOL_SOCKET, SCM_RIGHTS, -1, 0))
+    program.store(control + 16, descriptor, 4)
+    # struct msghdr: name, its length, parts, their number, control, its length, flags.
+    header = program.data(pack("<QIIQQQQiI", 0, 0, 0, part, 1, control, 24, 0, 0))
+    program.call("sendmsg", TALK, header, MSG_NOSIGNAL, step=step, of=of)
 
 
 def hear(program: Program, step: str, buffer: int = 0, size: int = 8) -> None:

@@ -7,7 +7,7 @@ from _socket import CMSG_SPACE
 from struct import calcsize, unpack_from
 
 from pyrunc.errors import KernelError, PyruncError
-from pyrunc.plan.talk import GO, SAY_CONSOLE, SAY_FAILED, SAY_PID, SAY_REACHED
+from pyrunc.plan.talk import GO, SAY_CONSOLE, SAY_COPY, SAY_FAILED, SAY_PID, SAY_REACHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _SIZE: Final = calcsize(_MESSAGE)
 #: In SAY_FAILED: not a step of the program, init itself could not be executed (native/border.c).
 NO_STEP: Final = 0xFFFF_FFFF
 
-_NAMES = {SAY_FAILED: "failed", SAY_PID: "pid", SAY_REACHED: "reached", SAY_CONSOLE: "console"}
+_NAMES = {SAY_FAILED: "failed", SAY_PID: "pid", SAY_REACHED: "reached", SAY_CONSOLE: "console", SAY_COPY: "copy"}
 
 
 class InitEnded(PyruncError):
@@ -71,7 +71,9 @@ class Conversation:
             descriptor = unpack_from("<i", payload)[0]
             os.set_inheritable(descriptor, False)
         if said == SAY_FAILED:
-            detail = data[_SIZE:].decode("utf-8", "replace").strip("\n\0")
+            from pyrunc.linux.mounts.explain import kernel_sentence
+
+            detail = kernel_sentence(data[_SIZE:].decode("utf-8", "replace"))
             if step == NO_STEP:
                 raise StepFailed("start pyrunc-init", value, detail, "", step)
             text, path = self.texts[step - self.first]

@@ -23,12 +23,10 @@ def test_only_these_are_not_carried_out_yet() -> None:
     assert {word for word, meaning in OPTIONS.items() if meaning[0] is UNSUPPORTED} == {
         "idmap",
         "ridmap",
-        "tmpcopyup",
     }
-    assert parse(["idmap", "ridmap=uids=0-1-2", "tmpcopyup", "idmap=x"]).unsupported == [
+    assert parse(["idmap", "ridmap=uids=0-1-2", "idmap=x"]).unsupported == [
         "idmap",
         "ridmap",
-        "tmpcopyup",
         "idmap",
     ]
 

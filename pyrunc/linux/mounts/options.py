@@ -45,6 +45,7 @@ BIND: Final = "bind"  # value 1: recursive
 REMOUNT: Final = "remount"
 PROPAGATION: Final = "propagation"  # value: MS_ type; word "r": recursive
 SUPERBLOCK: Final = "superblock"  # word: which setting; value 1: on
+COPY_UP: Final = "copy-up"
 UNSUPPORTED: Final = "unsupported"
 
 _FLAGS: Final = (
@@ -85,7 +86,7 @@ def _table() -> dict[str, Meaning]:
         "bind": (BIND, 0, ""),
         "rbind": (BIND, 1, ""),
         "remount": (REMOUNT, 0, ""),
-        "tmpcopyup": (UNSUPPORTED, 0, ""),
+        "tmpcopyup": (COPY_UP, 0, ""),
         "idmap": (UNSUPPORTED, 0, ""),
         "ridmap": (UNSUPPORTED, 0, ""),
     }
@@ -123,6 +124,7 @@ class Options:
         "bind",
         "clear",
         "clear_all",
+        "copy_up",
         "data",
         "propagation",
         "recursive",
@@ -137,6 +139,7 @@ class Options:
         self.bind = False
         self.recursive = False
         self.remount = False
+        self.copy_up = False
         self.set = 0
         self.clear = 0
         self.set_all = 0
@@ -198,6 +201,8 @@ def parse(words: Sequence[str]) -> Options:
             options.superblock[name] = bool(value)
         elif kind is REMOUNT:
             options.remount = True
+        elif kind is COPY_UP:
+            options.copy_up = True
         elif kind is UNSUPPORTED or word.startswith(("idmap=", "ridmap=")):
             options.unsupported.append(word.partition("=")[0])
         elif kind is not NOTHING:

@@ -116,6 +116,10 @@ def plan(
             step = f"mount {kind} on {path}"
             straight = kind in ORDINARY or (image_known and not points.is_covered(path))
             point, tree = _plan_filesystem(points, failures, mount, options, path, straight, step, of)
+            if options.copy_up:
+                from pyrunc.linux.mounts import copyup
+
+                copyup.plan(program, index, point, tree, step)
         points.move(tree, point, step=step, of=of)
         points.covered(path, given)
         if path == "/":

@@ -72,6 +72,8 @@ def check(config: Config, host: Host, report: Report) -> None:
         for name in ("uidMappings", "gidMappings"):
             if mount.get(name):
                 report.unsupported(f"{where}.{name}")
+        if options.copy_up and (options.remount or options.bind or mount.get("type") != "tmpfs"):
+            report.error(f"{where}.options", "tmpcopyup is only for a new tmpfs", "remove it")
         _check_destination(where, mount, options, host, report)
         if is_bind(mount):
             _check_bind(where, mount, options, host, report)
