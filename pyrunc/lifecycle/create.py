@@ -120,6 +120,7 @@ def _new_record(request: Request, prepared: Prepared) -> Record:
         texts_from=first,
         pid_namespace_private=is_new(config, "pid"),
         terminal=config["process"].get("terminal", False),
+        memory_limit=(config.get("linux", {}).get("resources") or {}).get("memory", {}).get("limit", 0),
     )
 
 

@@ -15,8 +15,15 @@ from pyrunc.store.store import START_SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from pyrunc.store.record import Record
     from pyrunc.store.store import Directory, Store
+
+#: Bytes. Below such a limit a program may not even be loaded, and is killed without a word.
+_SMALL_MEMORY: Final = 2 << 20
+#: Seconds that loading a program may take where memory is that short.
+_LOADING: Final = 0.03
 
 
 def start(store: Store, container_id: str) -> None:
@@ -62,9 +69,17 @@ def await_exec(talk: Conversation, record: Record) -> None:
     if (message := talk.hear()) is not None:
         raise PyruncError(f"pyrunc-init said {message.said} where nothing was due")
     talk.close()
+    small = 0 < record.memory_limit < _SMALL_MEMORY
+    if small and (pidfd := open_process(record.pid, record.start_time)) >= 0:
+        # Loading the program comes after the end of the conversation, and takes memory, too.
+        wait_end(pidfd, _LOADING)
+        os.close(pidfd)
     found = stat_of(record.pid)
+    if found is None or found[0] not in "ZX":
+        return
     # execve names the process after its program; init's own name on a dead process means there was none.
-    if found is None or found[0] not in "ZX" or _name_of(record.pid) != "pyrunc-init":
+    executed = _name_of(record.pid) != "pyrunc-init"
+    if executed and not small:
         return
     if record.cgroup:
         from pyrunc.linux.cgroups.manager import restore
@@ -75,6 +90,8 @@ def await_exec(talk: Conversation, record: Record) -> None:
                 remedy="raise linux.resources.memory.limit",
                 code="oom",
             )
+    if executed:
+        return
     raise PyruncError("container init was killed before it could execute its program", code="init-ended")
 
 

@@ -28,7 +28,8 @@ class Record:
     `cgroup`: what the cgroup manager recorded, None without one. `hooks`: the config's.
     `texts`: (label, JSON path) of the steps that `start` lets init take, `texts_from` the number of the
     first.
-    `terminal`: process.terminal. `extra`: properties that a newer version wrote, kept as they are.
+    `terminal`: process.terminal. `memory_limit`: linux.resources.memory.limit, 0 without one.
+    `extra`: properties that a newer version wrote, kept as they are.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class Record:
         "hooks",
         "id",
         "layout",
+        "memory_limit",
         "oci_version",
         "owner",
         "pid",
@@ -71,6 +73,7 @@ class Record:
         texts: list[tuple[str, str]] | None = None,
         texts_from: int = 0,
         terminal: bool = False,
+        memory_limit: int = 0,
         ready: bool = False,
         oci_version: str = SPEC_VERSION,
     ) -> None:
@@ -91,6 +94,7 @@ class Record:
         self.texts = texts or []
         self.texts_from = texts_from
         self.terminal = terminal
+        self.memory_limit = memory_limit
         self.ready = ready
         self.extra: dict[str, Any] = {}
 
@@ -157,6 +161,7 @@ _KINDS: Final[dict[str, Any]] = {
     "texts": list,
     "texts_from": int,
     "terminal": bool,
+    "memory_limit": int,
 }
 _WRITTEN: Final = tuple(_KINDS)
 

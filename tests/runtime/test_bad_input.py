@@ -286,7 +286,7 @@ CASES: list[tuple[str, Spoil, tuple[str, ...]]] = [
 def test_create(case: Case, spoil: Spoil, words: tuple[str, ...]) -> None:
     spoil(case)
     case.before()  # type: ignore[attr-defined]
-    assert case.create().fails(*words).status == 1
+    assert case.runtime.run(case.bundle).fails(*words).status == 1
 
 
 @pytest.mark.parametrize("verb", ["create", "run"])
@@ -396,8 +396,8 @@ def test_missing_cwd_is_made(case: Case) -> None:
 
 def test_missing_cwd_that_cannot_be_made(case: Case) -> None:
     case.bundle.process["cwd"] = "/no/such/place"
-    case.config["root"]["readonly"] = True
-    case.bundle.mount("/no", "tmpfs", "tmpfs", "ro")
+    (case.folder / "source").mkdir()
+    case.bundle.bind(case.folder / "source", "/no", "bind", "ro")
     case.before()  # type: ignore[attr-defined]
     case.create().fails("/no/such", "read-only file system")
 
@@ -429,11 +429,12 @@ def test_cgroup_path_is_not_writable(case: Case) -> None:
     outcome.fails("cgroup", "read-only file system")
 
 
-def test_memory_limit_too_low_to_start(case: Case) -> None:
-    """The message says what the reason is."""
-    case.config["linux"]["resources"] = {"memory": {"limit": 64 << 10}}
+@pytest.mark.parametrize("limit", [4, 16, 64, 128])
+def test_memory_limit_too_low_to_start(case: Case, limit: int) -> None:
+    """The message says what the reason is; `limit` in KiB."""
+    case.config["linux"]["resources"] = {"memory": {"limit": limit << 10}}
     case.before()  # type: ignore[attr-defined]
-    case.create().fails("memory limit", "too low")
+    case.runtime.run(case.bundle).fails("memory limit", "too low")
 
 
 @pytest.mark.parametrize("status,verb", [("created", "create"), ("running", "start"), ("running", "delete"), ("stopped", "start"), ("stopped", "kill")])
