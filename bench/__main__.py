@@ -45,6 +45,7 @@ def main() -> int:
         result.introduce(field)
         if "verbs" in parts:
             result.verbs(verbs.measure(field, given.rounds), given.rounds)
+            result.floor(verbs.floor(field, given.rounds))
         if "memory" in parts:
             result.memory(memory.of_waiting_init(field))
         if "limit" in parts:

@@ -112,6 +112,26 @@ class Bundle:
         (self.path / "config.json").write_text(json.dumps(self.config))
 
 
+def timed(argv: list[str], log_file: Path, timeout: float = 60) -> tuple[float, int]:
+    """Seconds and exit status (128 + n after a signal) of one program; its output goes to the log."""
+    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log, 1),
+        (os.POSIX_SPAWN_DUP2, log, 2),
+    ]
+    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    begin = time.perf_counter()
+    pid = os.posix_spawn(argv[0], argv, env, file_actions=actions)
+    end_or_kill = _Deadline(pid, timeout)
+    _, status, _ = os.wait4(pid, 0)
+    seconds = time.perf_counter() - begin
+    end_or_kill.cancel()
+    os.close(log)
+    code = os.waitstatus_to_exitcode(status)
+    return seconds, 128 - code if code < 0 else code
+
+
 class Contender:
     """One runtime. Calls are made with posix_spawn and wait4, so that a call costs the caller little."""
 
@@ -138,23 +158,7 @@ class Contender:
 
     def call(self, *words: str, timeout: float = 60) -> tuple[float, int]:
         """Seconds and exit status (128 + n after a signal) of one call; its output goes to the log."""
-        argv = [self.program, "--root", str(self.root), *words]
-        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, log, 1),
-            (os.POSIX_SPAWN_DUP2, log, 2),
-        ]
-        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-        begin = time.perf_counter()
-        pid = os.posix_spawn(self.program, argv, env, file_actions=actions)
-        end_or_kill = _Deadline(pid, timeout)
-        _, status, _ = os.wait4(pid, 0)
-        seconds = time.perf_counter() - begin
-        end_or_kill.cancel()
-        os.close(log)
-        code = os.waitstatus_to_exitcode(status)
-        return seconds, 128 - code if code < 0 else code
+        return timed([self.program, "--root", str(self.root), *words], self.log, timeout)
 
     def must(self, *words: str) -> float:
         """Seconds of a call that has to succeed."""

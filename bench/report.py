@@ -77,6 +77,12 @@ class Result:
             self._times(verb, [times[name][verb] for name in self.names])
         self.raw["verbs"] = times
 
+    def floor(self, times: list[float]) -> None:
+        """The interpreter alone."""
+        median, least = statistics.median(times) * 1e3, min(times) * 1e3
+        self.say(f"  for comparison, python3 -I -S -c pass: {median:.2f} ({least:.2f})")
+        self.raw["floor"] = times
+
     def memory(self, found: dict[str, dict[str, float]]) -> None:
         """The waiting init."""
         self._head("init between create and start: KiB", "", self._columns())

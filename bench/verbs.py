@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 
-from bench.contenders import Contender, Failed, turns
+from bench.contenders import Contender, Failed, timed, turns
 
 VERBS = ("run", "create", "start", "state", "kill", "delete")
 
@@ -25,6 +25,12 @@ def measure(field: list[Contender], rounds: int) -> Times:
             for verb, seconds in one.items():
                 times[contender.name][verb].append(seconds)
     return times
+
+
+def floor(field: list[Contender], rounds: int) -> list[float]:
+    """Seconds of the interpreter alone: what no verb of a runtime written in Python can go below."""
+    log = field[0].log
+    return [timed(["/usr/bin/python3", "-I", "-S", "-c", "pass"], log)[0] for _ in range(rounds)]
 
 
 def life(contender: Contender) -> dict[str, float]:
