@@ -167,6 +167,7 @@ def read_manifest(places: Places) -> list[Path]:
 def make_folders(path: Path, places: Places) -> list[Path]:
     """Make the folder `path` and what is missing above it; the final paths of those made."""
     made: list[Path] = []
+    places.on_disk(Path("/")).mkdir(parents=True, exist_ok=True)  # DESTDIR itself
     while not places.on_disk(path).is_dir():
         made.append(path)
         path = path.parent
@@ -205,6 +206,8 @@ def install() -> None:
     if home.exists() and not places.on_disk(places.manifest).exists():
         fail(f"{home} is not ours (it has no manifest); remove it or choose another PREFIX")
     pages = [places.manual / path.name for path in sorted(MANUAL.glob("*.8"))]
+    if places.destdir:
+        os.makedirs(places.destdir, exist_ok=True)
     own = (places.launcher.parent, places.home.parent, *([places.manual] if pages else []))
     above = {folder for path in own for folder in (path, *path.parents)}
     before = read_manifest(places)
