@@ -1,7 +1,7 @@
 """The demo: runs a bundle with pyrunc and shows a person what happened. `demo.py PYRUNC BUNDLE`.
 
-First `run`: the process looks around inside and says what it finds, and ends with a status of its own. Then `create`, `start`,
-`kill`, `delete`, seen from outside. An ordinary user gets the same bundle in a user namespace.
+First `run`: the process looks around inside and says what it finds, and ends with a status of its own. Then
+`create`, `start`, `kill`, `delete`, seen from outside. An ordinary user gets the same bundle in a user namespace.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ STATUS = 7
 QUESTIONS = r"""
 say() { printf '%s\t%s\n' "$1" "$2"; }
 field() { sed -n "s/^$1:[[:space:]]*//p" /proc/self/status; }
-refused() { if message=$("$@" 2>&1); then echo "allowed, which it should not be"; else echo "refused: ${message##*: }"; fi; }
+refused() {
+    if message=$("$@" 2>&1); then echo "allowed, which it should not be"; else echo "refused: ${message##*: }"; fi
+}
 say 'process' "pid $$, $(readlink /proc/$$/exe), user $(id -u), group $(id -g), in $(pwd)"
 say 'all processes' "$(echo /proc/[0-9]*/cmdline | wc -w) seen in /proc"
 say 'host name' "$(hostname)"
@@ -34,7 +36,7 @@ say 'network' "$(ls /sys/class/net 2>/dev/null | tr '\n' ' ')"
 say 'files in /' "$(ls / | tr '\n' ' ')"
 say 'devices' "$(ls /dev | tr '\n' ' ')"
 awk '{printf "mounts\t%-24s %-7s %.60s\n", $2, $3, $4}' /proc/self/mounts
-say 'limits' "$(sed -n 's/^\(Max open files\|Max core file size\)  *\([^ ]*\)  *\([^ ]*\).*/\1: \2/p' /proc/self/limits | tr '\n' ' ')"
+say 'limits' "open files $(ulimit -n), core file size $(ulimit -c)"
 for file in /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max; do
     [ -r $file ] && say 'memory limit' "$(cat $file) bytes"
 done
@@ -131,7 +133,10 @@ class Demo:
         pid = int(self.state()["pid"])
         memory = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
         rss = next(words[1] for words in memory if words[0] == "Rss:")
-        row("it waits as", f"{Path(f'/proc/{pid}/cmdline').read_text().split(chr(0))[0]}, with {rss} kB of memory")
+        row(
+            "it waits as",
+            f"{Path(f'/proc/{pid}/cmdline').read_text().split(chr(0))[0]}, with {rss} kB of memory",
+        )
         self.call("start", ID)
         self.state()
         row("runs", os.readlink(f"/proc/{pid}/exe"))
@@ -156,7 +161,9 @@ class Demo:
         found = [str(path) for path in self.root.glob("*") if path.name == ID]
         with suppress(OSError):
             found += [str(path) for path in Path("/sys/fs/cgroup").rglob(f"*{ID}*")]
-        return found + [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if ID in line]
+        return found + [
+            line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if ID in line
+        ]
 
 
 def capability_names(bits: int) -> str:
@@ -168,7 +175,9 @@ def capability_names(bits: int) -> str:
 def for_ordinary_user(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration with a user namespace of the caller's one id, and without what only root may do."""
     linux = config["linux"]
-    linux["namespaces"] = [kind for kind in linux["namespaces"] if kind["type"] != "network"] + [{"type": "user"}]
+    linux["namespaces"] = [kind for kind in linux["namespaces"] if kind["type"] != "network"] + [
+        {"type": "user"}
+    ]
     linux["uidMappings"] = [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]
     linux["gidMappings"] = [{"containerID": 0, "hostID": os.getegid(), "size": 1}]
     del linux["resources"]
@@ -198,14 +207,16 @@ def main() -> None:
         fail("usage: demo.py PYRUNC BUNDLE")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` deletes the container
     prctl.set_child_subreaper(1)  # a container's process becomes our child, and its exit status ours to read
-    with tempfile.TemporaryDirectory(prefix="pyrunc-demo-") as scratch:
-        with usable(Path(sys.argv[2]), Path(scratch)) as bundle:
-            demo = Demo(sys.argv[1], bundle, Path(scratch) / "state")
-            try:
-                demo.inside()
-                demo.outside()
-            finally:
-                subprocess.run(demo.words("delete", "--force", ID), stderr=subprocess.DEVNULL)
+    with (
+        tempfile.TemporaryDirectory(prefix="pyrunc-demo-") as scratch,
+        usable(Path(sys.argv[2]), Path(scratch)) as bundle,
+    ):
+        demo = Demo(sys.argv[1], bundle, Path(scratch) / "state")
+        try:
+            demo.inside()
+            demo.outside()
+        finally:
+            subprocess.run(demo.words("delete", "--force", ID), stderr=subprocess.DEVNULL)
     print("\nTry it by hand:\n  make install\n  pyrunc run --bundle bundles/busybox hello")
 
 

@@ -10,11 +10,11 @@ A file that another interpreter made, or that is cut short, is not used; the lau
 
 Compiled with optimize=2, that is without assertions and docstrings, and without what only type checkers need:
 annotations of functions and of plain names, the `TYPE_CHECKING` blocks, the import of `__future__`.
-Tracebacks still name the .py file and the line. `python -X no_debug_ranges` leaves out the columns, a quarter of the file.
+Tracebacks still name the .py file and the line. `python -X no_debug_ranges` leaves out the columns, which are a
+quarter of the file.
 """
 
 from __future__ import annotations
-
 import __future__
 
 import ast
@@ -27,7 +27,9 @@ from types import CodeType
 HERE = Path(__file__).resolve().parent
 HEADER_SIZE = 24
 #: What belongs to the build and to type checkers, and is never imported by the installed pyrunc.
-BUILD_ONLY = frozenset(("pyrunc.native.build", "pyrunc.native.build_ffi", "pyrunc.cli.build", "pyrunc.validate.compile"))
+BUILD_ONLY = frozenset(
+    ("pyrunc.native.build", "pyrunc.native.build_ffi", "pyrunc.cli.build", "pyrunc.validate.compile")
+)
 
 
 class _OnlyWhatRuns(ast.NodeTransformer):
@@ -49,8 +51,8 @@ class _OnlyWhatRuns(ast.NodeTransformer):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         # The annotations of a class may mean something (NamedTuple); those of its methods never do here.
-        node.body = [item if isinstance(item, ast.AnnAssign) else self.visit(item) for item in node.body]
-        node.body = [item for item in node.body if item is not None] or [ast.Pass()]
+        visited = [item if isinstance(item, ast.AnnAssign) else self.visit(item) for item in node.body]
+        node.body = [item for item in visited if item] or [ast.Pass()]
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:

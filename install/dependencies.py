@@ -1,7 +1,7 @@
 """Reads pyproject.toml: which Python packages pyrunc needs to run, to be built, to be tested.
 
-`dependencies.py run build test` prints the requirements of these kinds for pip, one a line. pyproject.toml is the one place
-where they are listed.
+`dependencies.py run build test` prints the requirements of these kinds for pip, one a line. pyproject.toml is the one
+place where they are listed.
 """
 
 from __future__ import annotations

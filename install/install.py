@@ -1,4 +1,6 @@
-"""Installs pyrunc below a prefix, or removes it: `install.py install|uninstall`, with PREFIX and DESTDIR in the environment.
+"""Installs pyrunc below a prefix, or removes it: `install.py install|uninstall`.
+
+PREFIX and DESTDIR come from the environment.
 
     PREFIX/bin/pyrunc            the launcher (install/launcher.py), bound to this Python and to PREFIX/lib/pyrunc
     PREFIX/share/man/man8/       the manual pages
@@ -191,7 +193,13 @@ def changed(places: Places) -> bool:
         since = places.on_disk(places.manifest).stat().st_ctime_ns
     except FileNotFoundError:
         return True
-    sources = [PACKAGE, *PACKAGE.rglob("*"), *Path(__file__).parent.iterdir(), *MANUAL.glob("*.8"), Path(sys.prefix)]
+    sources = [
+        PACKAGE,
+        *PACKAGE.rglob("*"),
+        *Path(__file__).parent.iterdir(),
+        *MANUAL.glob("*.8"),
+        Path(sys.prefix),
+    ]
     return any(path.stat().st_mtime_ns > since for path in sources if "__pycache__" not in path.parts)
 
 

@@ -4,6 +4,7 @@
 -I: neither the environment nor the working directory counts; -S: no site, which reads files and costs time;
 -B: no .pyc files are written. This runs as root, anew for every verb of an engine.
 """
+
 import gc
 import posix
 import sys
@@ -34,5 +35,7 @@ try:
     from pyrunc.cli.main import run_main
 except ImportError as error:
     version = sys.version.split()[0]
-    sys.exit(f"pyrunc: cannot start: {error} (installed for Python @VERSION@, this is {version}; install it again)")
+    sys.exit(
+        f"pyrunc: cannot start: {error} (installed for Python @VERSION@, this is {version}; install it again)"
+    )
 run_main()

@@ -1,8 +1,8 @@
 """The loader of the code archive (install/archive.py): imports modules from memory, their dependencies first.
 
 It is the first code in the archive; the launcher runs it with `DATA` (the whole archive), `START` (where the modules'
-code begins in it) and `INDEX`, and then calls `load`. Importing some 60 modules by way of importlib takes 4 ms, this way 2.7 ms;
-the import statements in the modules' code then find everything in sys.modules. An import inside a function
+code begins in it) and `INDEX`, and then calls `load`. Importing some 60 modules by way of
+importlib takes 4 ms, this way 2.7 ms; the import statements in the modules' code then find everything in sys.modules. An import inside a function
 comes through the finder, which is on sys.meta_path for that.
 """
 
@@ -16,6 +16,7 @@ from marshal import loads
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import Any
 
     DATA: bytes
     START: int
@@ -71,7 +72,7 @@ class Finder:
         if name not in INDEX:
             return None
         is_package, file, _, length, _ = INDEX[name]
-        loader = Finder if length else ExtensionFileLoader(name, file)
+        loader: Any = Finder if length else ExtensionFileLoader(name, file)
         spec = ModuleSpec(name, loader, origin=file, is_package=is_package)
         spec.has_location = True
         if is_package:

@@ -1,7 +1,8 @@
 """A pytest plugin: with PYRUNC_MUST_RUN=1 a test may be skipped only for what this host cannot do.
 
-The reason of such a skip begins with "this host" or "the kernel"; any other ("docker is not installed", "needs root") fails
-the run, because `make test` as root has installed everything, and a test that silently stopped running protects nothing.
+The reason of such a skip begins with "this host" or "the kernel"; any other ("docker is not installed", "needs root")
+fails the run, because `make test` as root has installed everything, and a test that silently stopped running
+protects nothing.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def test_ordinary_user_can_run_it(prefix: Path) -> None:
 @needs_root
 def test_does_not_need_the_source_tree(prefix: Path) -> None:
     hidden = 'mount -t tmpfs none "$0" && ! ls "$0"/pyrunc 2>/dev/null && exec "$@"'
-    words = ["unshare", "--mount", "sh", "-c", hidden, REPOSITORY, prefix / "bin" / "pyrunc"]
+    words = ["unshare", "--mount", "sh", "-c", hidden, str(REPOSITORY), str(prefix / "bin" / "pyrunc")]
     path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     assert works(run(*words, "--version", env=path))
     answer = run(*words, "state", "no-such-container", env=path)

@@ -139,11 +139,14 @@ def test_modules_that_import_each_other(tmp_path: Path) -> None:
 
 
 def test_a_failed_import_can_be_tried_again(tmp_path: Path) -> None:
-    top = package(tmp_path, a="import sys\nif not hasattr(sys, 'once'):\n    sys.once = 1\n    raise ValueError\n")
+    top = package(
+        tmp_path, a="import sys\nif not hasattr(sys, 'once'):\n    sys.once = 1\n    raise ValueError\n"
+    )
     answer = start(
         tmp_path,
         archive.archive(top, "/somewhere", {}),
-        "try:\n    load('pyrunc.a')\nexcept ValueError:\n    print('pyrunc.a' in sys.modules)\nprint(load('pyrunc.a').__name__)",
+        "try:\n    load('pyrunc.a')\nexcept ValueError:\n    print('pyrunc.a' in sys.modules)\n"
+        "print(load('pyrunc.a').__name__)",
     )
     assert answer.stdout.split() == ["False", "pyrunc.a"], answer.stderr
 
