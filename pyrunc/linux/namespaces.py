@@ -77,15 +77,19 @@ def joined(config: Config) -> dict[str, str]:
 
 
 def new_flags(config: Config) -> int:
-    """The clone3(2) flags of the namespaces to create, without the cgroup namespace.
+    """The clone3(2) flags of the namespaces to create, without those that init makes itself.
 
     The root of a new cgroup namespace is the cgroup of the process that makes it, so init makes that one
-    with unshare(2) after it has entered its cgroup (cgroup_namespaces(7)).
+    with unshare(2) after it has entered its cgroup (cgroup_namespaces(7)). A time namespace takes its offsets
+    only before a process is in it (`pyrunc.linux.time_offsets`).
     """
     flags = 0
     for kind, path in listed(config).items():
         if not path and kind != "cgroup":
             flags |= KINDS[kind][0]
+    offsets = config.get("linux", {}).get("timeOffsets") or {}
+    if "monotonic" in offsets or "boottime" in offsets:
+        flags &= ~CLONE_NEWTIME
     return flags
 
 

@@ -23,6 +23,7 @@ from pyrunc.linux import (
     seccomp,
     sysctl,
     terminal,
+    time_offsets,
 )
 from pyrunc.linux.mounts import plan as mounts
 from pyrunc.plan.program import TALK, Program
@@ -134,6 +135,7 @@ def _plan_before_root(config: Config, host: Host, choices: Choices, program: Pro
     if not choices.no_new_keyring:
         keyring.plan(choices.container_id, program)
     namespaces.plan_cgroup(config, program)
+    time_offsets.plan(config, host, program)
     network.plan_loopback(config, program)
     hostname.plan(config, host, program)
     personality.plan(config, host, program)

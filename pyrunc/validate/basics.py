@@ -34,9 +34,6 @@ def check(config: Config, host: Host, report: Report) -> None:
             report.unsupported(f"linux.{name}")
     if "intelRdt" in linux:
         report.unsupported("linux.intelRdt")
-    for clock, offset in linux.get("timeOffsets", {}).items():
-        if clock in ("boottime", "monotonic") and any(offset.get(part) for part in ("secs", "nanosecs")):
-            report.unsupported(f"linux.timeOffsets.{clock}")
     _check_notify(linux.get("seccomp", {}), report)
 
 

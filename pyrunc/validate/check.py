@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 #: (`hooks` has none: the schema says all there is to say about them.)
 ROOMS = (
     "namespaces",
+    "time_offsets",
     "idmap",
     "rootfs",
     "mounts",

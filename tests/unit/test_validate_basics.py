@@ -76,9 +76,6 @@ def test_a_config_without_process() -> None:
         ({"linux": {"netDevices": {"eth0": {}}}}, ["linux.netDevices"]),
         ({"linux": {"memoryPolicy": {"mode": "MPOL_DEFAULT"}}}, ["linux.memoryPolicy"]),
         ({"linux": {"intelRdt": {}}}, ["linux.intelRdt"]),
-        ({"linux": {"timeOffsets": {"monotonic": {"secs": 1}}}}, ["linux.timeOffsets.monotonic"]),
-        ({"linux": {"timeOffsets": {"boottime": {"nanosecs": 1}}}}, ["linux.timeOffsets.boottime"]),
-        ({"linux": {"timeOffsets": {"boottime": {"secs": 0}, "unknown": 1}}}, []),
         ({"linux": {"mountLabel": "", "netDevices": {}, "timeOffsets": {}}}, []),
         (
             {

@@ -82,8 +82,6 @@ def test_what_is_not_done_yet_is_named(tmp_path: Path) -> None:
         "linux.netDevices",
         "linux.memoryPolicy",
         "linux.intelRdt",
-        "linux.timeOffsets.monotonic",
-        "linux.timeOffsets.boottime",
         "linux.seccomp.listenerPath",
         "linux.seccomp.listenerMetadata",
         "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY",
