@@ -58,7 +58,9 @@ def null_device() -> Iterator[None]:
         if after[3] == device:
             os.chown("/dev/null", uid, gid)
             os.chmod("/dev/null", mode & 0o7777)
-        pytest.fail(f"the host's /dev/null was {(oct(mode), uid, gid, device)}, is {(oct(after[0]), *after[1:])}")
+        pytest.fail(
+            f"the host's /dev/null was {(oct(mode), uid, gid, device)}, is {(oct(after[0]), *after[1:])}"
+        )
 
 
 @pytest.fixture

@@ -94,6 +94,16 @@ def _raw(text: str | bytes) -> Spoil:
     return lambda case: case.bundle.raw(text)
 
 
+def _no_config(case: Case) -> None:
+    case.bundle.raw("")
+    (case.bundle.path / "config.json").unlink()
+
+
+def _directory_as_config(case: Case) -> None:
+    _no_config(case)
+    (case.bundle.path / "config.json").mkdir()
+
+
 def _missing_program(case: Case) -> None:
     case.program("nosuch-program")
 
@@ -200,15 +210,19 @@ def _two_problems(case: Case) -> None:
 
 CASES: list[tuple[str, Spoil, tuple[str, ...]]] = [
     # the file
-    ("no-config", lambda case: (case.bundle.raw(""), (case.bundle.path / "config.json").unlink()), ("config.json", "not found")),
-    ("config-is-a-directory", lambda case: (case.bundle.raw(""), (case.bundle.path / "config.json").unlink(), (case.bundle.path / "config.json").mkdir()), ("config.json", "not a regular file")),
+    ("no-config", _no_config, ("config.json", "not found")),
+    ("config-is-a-directory", _directory_as_config, ("config.json", "not a regular file")),
     ("empty-file", _raw(""), ("config.json",)),
     ("not-json", _raw("{ this is not JSON"), ("config.json", "line 1")),
     ("cut-off", _raw('{"ociVersion": "1.0.2", "process": {'), ("config.json",)),
     ("not-an-object", _raw("[1, 2]"), ("object",)),
     ("text-after-the-end", _raw('{"ociVersion": "1.0.2"} x'), ("config.json",)),
     ("not-utf-8", _raw(b'{"ociVersion": "1.0.2", "hostname": "\xff\xfe"}'), ("config.json", "utf-8")),
-    ("duplicate-name", _raw('{"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "root": {"path": "other"}}'), ("root", "more than once")),
+    (
+        "duplicate-name",
+        _raw('{"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "root": {"path": "other"}}'),
+        ("root", "more than once"),
+    ),
     ("nan", _raw('{"ociVersion": "1.0.2", "root": {"path": NaN}}'), ("NaN",)),
     ("deep", _raw('{"ociVersion": "1.0.2", "x": ' + "[" * 100000 + "]" * 100000 + "}"), ("config.json",)),
     ("nul-in-text", _set("hostname", "a\0b"), ("hostname",)),
@@ -243,42 +257,106 @@ CASES: list[tuple[str, Spoil, tuple[str, ...]]] = [
     ("program-missing-absolute", _missing_absolute, ("/bin/nosuch-program", "no such file or directory")),
     ("program-not-executable", _not_executable, ("/bin/plain", "permission denied")),
     ("program-is-a-directory", _directory, ("/work",)),
-    ("interpreter-missing", _missing_interpreter, ("/bin/script", "/no/such/interpreter", "no such file or directory")),
-    ("interpreter-missing-on-path", _missing_interpreter_on_path, ("script", "/no/such/interpreter", "no such file or directory")),
+    (
+        "interpreter-missing",
+        _missing_interpreter,
+        ("/bin/script", "/no/such/interpreter", "no such file or directory"),
+    ),
+    (
+        "interpreter-missing-on-path",
+        _missing_interpreter_on_path,
+        ("script", "/no/such/interpreter", "no such file or directory"),
+    ),
     ("loader-missing", _missing_loader, ("dynamic", "ld-linux", "no such file or directory")),
     # places
     ("cwd-relative", _set("process.cwd", "work"), ("process.cwd", "absolute")),
     ("cwd-empty", _set("process.cwd", ""), ("process.cwd",)),
     ("cwd-is-a-file", _cwd_is_a_file, ("/work/file", "not a directory")),
-    ("bind-source-missing", lambda case: case.bundle.bind("/no/such/source", "/work"), ("mounts[5]", "/no/such/source", "no such file or directory")),
+    (
+        "bind-source-missing",
+        lambda case: case.bundle.bind("/no/such/source", "/work"),
+        ("mounts[5]", "/no/such/source", "no such file or directory"),
+    ),
     ("file-where-a-directory-must-be", _file_in_the_way, ("/work/file", "not a directory")),
     ("destination-loops", _loop, ("/a", "too many levels of symbolic links")),
     ("destination-magic-link", _link("/proc/1/root"), ("mounts[5].destination",)),
     ("destination-magic-fd", _link("/proc/self/fd/3"), ("mounts[5].destination",)),
     ("destination-in-proc", lambda case: case.bundle.bind("/etc", "/proc/sys"), ("/proc/sys",)),
-    ("unknown-file-system", lambda case: case.bundle.mount("/work", "nosuchfs", "x"), ("/work", "nosuchfs", "no such device")),
-    ("bad-mount-data", lambda case: case.bundle.mount("/work", "tmpfs", "x", "nosuchoption"), ("/work", "nosuchoption")),
+    (
+        "unknown-file-system",
+        lambda case: case.bundle.mount("/work", "nosuchfs", "x"),
+        ("/work", "nosuchfs", "no such device"),
+    ),
+    (
+        "bad-mount-data",
+        lambda case: case.bundle.mount("/work", "tmpfs", "x", "nosuchoption"),
+        ("/work", "nosuchoption"),
+    ),
     # ids and rights
     ("uid-outside-the-mapping", _outside_uid, ("process.user.uid", "1000", "map")),
     ("gid-outside-the-mapping", _outside_gid, ("process.user.gid", "1000", "map")),
     ("group-outside-the-mapping", _outside_group, ("additionalGids", "1000", "map")),
-    ("rlimit-unknown", _set("process.rlimits", [{"type": "RLIMIT_NOSUCH", "soft": 1, "hard": 1}]), ("process.rlimits[0]", "RLIMIT_NOSUCH")),
+    (
+        "rlimit-unknown",
+        _set("process.rlimits", [{"type": "RLIMIT_NOSUCH", "soft": 1, "hard": 1}]),
+        ("process.rlimits[0]", "RLIMIT_NOSUCH"),
+    ),
     # seccomp
-    ("seccomp-default-action", _seccomp(defaultAction="SCMP_ACT_NOSUCH"), ("linux.seccomp.defaultAction", "SCMP_ACT_NOSUCH")),
-    ("seccomp-action", _seccomp(syscalls=[{"names": ["keyctl"], "action": "SCMP_ACT_NOSUCH"}]), ("linux.seccomp.syscalls[0].action", "SCMP_ACT_NOSUCH")),
-    ("seccomp-operator", _seccomp(syscalls=[{"names": ["keyctl"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_NOSUCH"}]}]), ("linux.seccomp.syscalls[0].args[0].op", "SCMP_CMP_NOSUCH")),
-    ("seccomp-architecture", _seccomp(architectures=["SCMP_ARCH_NOSUCH"]), ("linux.seccomp.architectures[0]", "SCMP_ARCH_NOSUCH")),
+    (
+        "seccomp-default-action",
+        _seccomp(defaultAction="SCMP_ACT_NOSUCH"),
+        ("linux.seccomp.defaultAction", "SCMP_ACT_NOSUCH"),
+    ),
+    (
+        "seccomp-action",
+        _seccomp(syscalls=[{"names": ["keyctl"], "action": "SCMP_ACT_NOSUCH"}]),
+        ("linux.seccomp.syscalls[0].action", "SCMP_ACT_NOSUCH"),
+    ),
+    (
+        "seccomp-operator",
+        _seccomp(
+            syscalls=[
+                {
+                    "names": ["keyctl"],
+                    "action": "SCMP_ACT_ERRNO",
+                    "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_NOSUCH"}],
+                }
+            ]
+        ),
+        ("linux.seccomp.syscalls[0].args[0].op", "SCMP_CMP_NOSUCH"),
+    ),
+    (
+        "seccomp-architecture",
+        _seccomp(architectures=["SCMP_ARCH_NOSUCH"]),
+        ("linux.seccomp.architectures[0]", "SCMP_ARCH_NOSUCH"),
+    ),
     # cgroups
     ("memory-too-low", _set("linux.resources", {"memory": {"limit": 4096}}), ("memory", "limit")),
-    ("pids-too-low-type", _set("linux.resources", {"pids": {"limit": "ten"}}), ("linux.resources.pids.limit",)),
+    (
+        "pids-too-low-type",
+        _set("linux.resources", {"pids": {"limit": "ten"}}),
+        ("linux.resources.pids.limit",),
+    ),
     ("cgroups-path-type", _set("linux.cgroupsPath", 7), ("linux.cgroupsPath",)),
     # hooks
-    ("hook-fails", _hook("createRuntime", "echo why >&2; exit 3"), ("createRuntime hook", "exit status 3", "why")),
+    (
+        "hook-fails",
+        _hook("createRuntime", "echo why >&2; exit 3"),
+        ("createRuntime hook", "exit status 3", "why"),
+    ),
     ("prestart-hook-fails", _hook("prestart", "exit 1"), ("prestart hook", "exit status 1")),
     ("container-hook-fails", _hook("createContainer", "exit 9"), ("createContainer hook", "9")),
     ("hook-times-out", _hook("createRuntime", "exec sleep 30", timeout=1), ("createRuntime hook", "timeout")),
-    ("container-hook-times-out", _hook("createContainer", "exec sleep 30", timeout=1), ("createContainer hook", "timeout")),
-    ("hook-missing", _set("hooks", {"createRuntime": [{"path": "/no/such/hook"}]}), ("/no/such/hook", "no such file or directory")),
+    (
+        "container-hook-times-out",
+        _hook("createContainer", "exec sleep 30", timeout=1),
+        ("createContainer hook", "timeout"),
+    ),
+    (
+        "hook-missing",
+        _set("hooks", {"createRuntime": [{"path": "/no/such/hook"}]}),
+        ("/no/such/hook", "no such file or directory"),
+    ),
 ]
 
 
@@ -300,7 +378,9 @@ def test_no_bundle(case: Case, verb: str) -> None:
 def test_bundle_is_a_file(case: Case) -> None:
     (case.folder / "plain").write_text("")
     case.before()  # type: ignore[attr-defined]
-    case.runtime.verb("create", "--bundle", str(case.folder / "plain"), case.runtime.new_id()).fails("plain", "not a directory")
+    case.runtime.verb("create", "--bundle", str(case.folder / "plain"), case.runtime.new_id()).fails(
+        "plain", "not a directory"
+    )
 
 
 HOSTILE_IDS = {
@@ -437,7 +517,16 @@ def test_memory_limit_too_low_to_start(case: Case, limit: int) -> None:
     case.runtime.run(case.bundle).fails("memory limit", "too low")
 
 
-@pytest.mark.parametrize("status,verb", [("created", "create"), ("running", "start"), ("running", "delete"), ("stopped", "start"), ("stopped", "kill")])
+@pytest.mark.parametrize(
+    "status,verb",
+    [
+        ("created", "create"),
+        ("running", "start"),
+        ("running", "delete"),
+        ("stopped", "start"),
+        ("stopped", "kill"),
+    ],
+)
 def test_verb_not_allowed_in_this_status(case: Case, status: str, verb: str) -> None:
     container = case.runtime.container(case.bundle.sleeper())
     case.before()  # type: ignore[attr-defined]
@@ -465,7 +554,11 @@ def test_two_creates_of_one_id_at_once(case: Case) -> None:
     calls = [case.runtime.spawn("create", "--bundle", place, id) for _ in range(3)]
     statuses = [call.process.wait(20) for call in calls]
     assert sorted(statuses) == [0, 1, 1]
-    assert all(call.err.count("\n") == 1 and "exist" in call.err for call, status in zip(calls, statuses, strict=True) if status)
+    assert all(
+        call.err.count("\n") == 1 and "exist" in call.err
+        for call, status in zip(calls, statuses, strict=True)
+        if status
+    )
     case.runtime.verb("delete", "--force", id).ok()
 
 

@@ -34,7 +34,12 @@ def value(container: Container, controller: str, file: str) -> str:
     "resources,controller,file,expected",
     [
         ({"memory": {"limit": 64 << 20}}, "memory", "memory.limit_in_bytes", str(64 << 20)),
-        ({"memory": {"limit": 64 << 20, "reservation": 32 << 20}}, "memory", "memory.soft_limit_in_bytes", str(32 << 20)),
+        (
+            {"memory": {"limit": 64 << 20, "reservation": 32 << 20}},
+            "memory",
+            "memory.soft_limit_in_bytes",
+            str(32 << 20),
+        ),
         ({"memory": {"swappiness": 7}}, "memory", "memory.swappiness", "7"),
         ({"memory": {"limit": -1}}, "memory", "memory.limit_in_bytes", "9223372036854771712"),
         ({"memory": {"disableOOMKiller": True}}, "memory", "memory.oom_control", "oom_kill_disable 1"),
@@ -48,14 +53,18 @@ def value(container: Container, controller: str, file: str) -> str:
         ({"pids": {"limit": -1}}, "pids", "pids.max", "max"),
     ],
 )
-def test_values(runtime: Runtime, resources: dict[str, Any], controller: str, file: str, expected: str) -> None:
+def test_values(
+    runtime: Runtime, resources: dict[str, Any], controller: str, file: str, expected: str
+) -> None:
     with runtime.running(limited(runtime, **resources)) as container:
         assert value(container, controller, file).splitlines()[0] == expected
 
 
 @only_v1
 def test_burst(runtime: Runtime) -> None:
-    with runtime.running(limited(runtime, cpu={"quota": 20000, "period": 50000, "burst": 10000})) as container:
+    with runtime.running(
+        limited(runtime, cpu={"quota": 20000, "period": 50000, "burst": 10000})
+    ) as container:
         assert value(container, "cpu", "cpu.cfs_burst_us") == "10000"
 
 
@@ -117,7 +126,11 @@ def test_path(runtime: Runtime, form: str) -> None:
     bundle = runtime.bundle().sleeper()
     before = runtime.footprint(bundle)
     name = f"{runtime.tag}-group"
-    bundle.linux["cgroupsPath"] = {"absolute": f"/{name}/inner", "relative": f"{name}/inner", "dots": f"/{name}/x/../inner"}[form]
+    bundle.linux["cgroupsPath"] = {
+        "absolute": f"/{name}/inner",
+        "relative": f"{name}/inner",
+        "dots": f"/{name}/x/../inner",
+    }[form]
     container = runtime.container(bundle)
     container.create().ok()
     lines = Path(f"/proc/{container.pid}/cgroup").read_text().splitlines()
@@ -171,7 +184,9 @@ def test_memory_limit_bites(runtime: Runtime) -> None:
 def test_cpu_quota_bites(runtime: Runtime) -> None:
     """A tenth of a processor: the kernel throttles."""
     bundle = limited(runtime, cpu={"quota": 10000, "period": 100000})
-    container = runtime.container(bundle.shell("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo done; sleep 100"))
+    container = runtime.container(
+        bundle.shell("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo done; sleep 100")
+    )
     container.create().ok()
     container.start().ok()
     container.says("done")
@@ -190,11 +205,19 @@ DEVICE_RULES: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [
     (
         "deny-all",
         [{"allow": False, "access": "rwm"}],
-        {"open /dev/null rw": 0, "open /dev/zero r": 0, "open /work/mem r": "EPERM", "mknod /work/new c 1 1": 0},
+        {
+            "open /dev/null rw": 0,
+            "open /dev/zero r": 0,
+            "open /work/mem r": "EPERM",
+            "mknod /work/new c 1 1": 0,
+        },
     ),
     (
         "allow-one",
-        [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"}],
+        [
+            {"allow": False, "access": "rwm"},
+            {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"},
+        ],
         {"open /work/kmsg r": 0, "open /work/kmsg w": "EPERM", "open /work/mem r": "EPERM"},
     ),
     (
@@ -204,7 +227,10 @@ DEVICE_RULES: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [
     ),
     (
         "deny-after-allow",
-        [{"allow": True, "access": "rwm"}, {"allow": False, "type": "c", "major": 1, "minor": 11, "access": "rw"}],
+        [
+            {"allow": True, "access": "rwm"},
+            {"allow": False, "type": "c", "major": 1, "minor": 11, "access": "rw"},
+        ],
         {"open /work/kmsg r": "EPERM"},
     ),
     ("allow-all", [{"allow": True, "access": "rwm"}], {"open /work/kmsg r": 0, "open /work/kmsg w": 0}),
@@ -226,7 +252,11 @@ def test_device_rules(runtime: Runtime, rules: list[dict[str, Any]], expected: d
 
 @pytest.mark.parametrize(
     "rule",
-    [{"allow": True, "type": "q", "access": "r"}, {"allow": True, "type": "c", "access": "xyz"}, {"type": "c"}],
+    [
+        {"allow": True, "type": "q", "access": "r"},
+        {"allow": True, "type": "c", "access": "xyz"},
+        {"type": "c"},
+    ],
     ids=["type", "access", "no-allow"],
 )
 def test_bad_device_rules(runtime: Runtime, rule: dict[str, Any]) -> None:
@@ -289,7 +319,9 @@ def test_what_is_not_covered_yet_is_named(runtime: Runtime, name: str) -> None:
 def test_processes_that_fork_while_they_are_killed(runtime: Runtime) -> None:
     """KILL of a container without PID namespace reaches also what is being born."""
     bundle = runtime.bundle().without_namespace("pid")
-    bundle.shell("f() { while :; do (sleep 0.02) & (sleep 0.01) & sleep 0.005; done; }; f & f & echo ready; f")
+    bundle.shell(
+        "f() { while :; do (sleep 0.02) & (sleep 0.01) & sleep 0.005; done; }; f & f & echo ready; f"
+    )
     bundle.linux["resources"] = {"pids": {"limit": 200}}
     before = runtime.footprint(bundle)
     container = runtime.container(bundle)

@@ -115,7 +115,9 @@ def test_killed_at_any_moment(runtime: Runtime, verb: str, seed: int) -> None:
     for _ in range(5):
         container = runtime.container(bundle)
         place = runtime.put(bundle, container.id)
-        words = {"create": ["create", "--bundle", place], "run": ["run", "--detach", "--bundle", place]}.get(verb, [verb])
+        words = {"create": ["create", "--bundle", place], "run": ["run", "--detach", "--bundle", place]}.get(
+            verb, [verb]
+        )
         if verb in ("start", "delete"):
             container.create().ok()
         if verb == "delete":
@@ -147,7 +149,11 @@ def test_interrupted_create_cleans_up_by_itself(runtime: Runtime) -> None:
 def test_init_killed_during_create(runtime: Runtime) -> None:
     """The first process dies while the runtime works on it: an error, and nothing left."""
     bundle = runtime.bundle().sleeper()
-    bundle.hook("createRuntime", "sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/' | tr -cd 0-9 | xargs kill -9", env=["PATH=/usr/bin:/bin"])
+    bundle.hook(
+        "createRuntime",
+        "sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/' | tr -cd 0-9 | xargs kill -9",
+        env=["PATH=/usr/bin:/bin"],
+    )
     before = runtime.footprint(bundle)
     runtime.container(bundle).create().fails()
     before.assert_unchanged()

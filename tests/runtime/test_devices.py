@@ -17,7 +17,9 @@ def test_default_devices(runtime: Runtime, user_namespace: bool) -> None:
     bundle = runtime.bundle()
     if user_namespace:
         bundle.map_ids()
-    said = runtime.ask(bundle, *(f"stat /dev/{name}" for name in DEFAULT), "write /dev/null x", "open /dev/zero r")
+    said = runtime.ask(
+        bundle, *(f"stat /dev/{name}" for name in DEFAULT), "write /dev/null x", "open /dev/zero r"
+    )
     for name, rdev in DEFAULT.items():
         status = said[f"stat /dev/{name}"]
         assert (status["type"], status["mode"], status["rdev"]) == ("char", 0o666, rdev), name
@@ -31,7 +33,9 @@ def test_links(runtime: Runtime) -> None:
         "/dev/stdout": "/proc/self/fd/1",
         "/dev/stderr": "/proc/self/fd/2",
     }
-    said = runtime.ask(runtime.bundle(), *(f"readlink {link}" for link in links), "stat /dev/ptmx", "stat /dev/console")
+    said = runtime.ask(
+        runtime.bundle(), *(f"readlink {link}" for link in links), "stat /dev/ptmx", "stat /dev/console"
+    )
     assert {link: said[f"readlink {link}"] for link in links} == links
     assert said["stat /dev/ptmx"]["rdev"] == [5, 2]
     assert said["stat /dev/console"] == {"errno": "ENOENT"}
@@ -65,10 +69,26 @@ def test_devices(runtime: Runtime) -> None:
     ]
     said = runtime.ask(
         bundle,
-        *(f"stat {p}" for p in ("/dev/fuse", "/dev/deep/er/disk", "/dev/pipe", "/dev/unbuffered", "/run/outside-dev", "/dev/null")),
+        *(
+            f"stat {p}"
+            for p in (
+                "/dev/fuse",
+                "/dev/deep/er/disk",
+                "/dev/pipe",
+                "/dev/unbuffered",
+                "/run/outside-dev",
+                "/dev/null",
+            )
+        ),
     )
     fuse = said["stat /dev/fuse"]
-    assert (fuse["type"], fuse["mode"], fuse["rdev"], fuse["uid"], fuse["gid"]) == ("char", 0o640, [10, 229], 7, 8)
+    assert (fuse["type"], fuse["mode"], fuse["rdev"], fuse["uid"], fuse["gid"]) == (
+        "char",
+        0o640,
+        [10, 229],
+        7,
+        8,
+    )
     disk = said["stat /dev/deep/er/disk"]
     assert (disk["type"], disk["mode"], disk["rdev"]) == ("block", 0o666, [7, 3])
     assert (said["stat /dev/pipe"]["type"], said["stat /dev/pipe"]["mode"]) == ("fifo", 0o622)
@@ -123,7 +143,9 @@ def test_the_same_device_at_the_path(runtime: Runtime) -> None:
 def test_mapped_owner_of_a_device(runtime: Runtime) -> None:
     """`uid` and `gid` of a device are ids of the container; bound devices keep the host's owner, unchanged."""
     bundle = runtime.bundle().map_ids()
-    bundle.linux["devices"] = [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "uid": 0, "gid": 0}]
+    bundle.linux["devices"] = [
+        {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "uid": 0, "gid": 0}
+    ]
     if not os.path.exists("/dev/fuse"):
         bundle.linux["devices"][0] |= {"path": "/dev/full", "major": 1, "minor": 7}
     path = bundle.linux["devices"][0]["path"]

@@ -75,7 +75,10 @@ def test_order(runtime: Runtime, bundle: Bundle, diary: Diary) -> None:
 
 def test_poststart_comes_after_the_program(runtime: Runtime, bundle: Bundle, diary: Diary) -> None:
     bundle.ask("write /work/program x", "sleep")
-    bundle.hook("poststart", f"for i in 1 2 3 4 5 6 7 8 9 10; do [ -e {diary.path}/program ] && exit 0; sleep 0.1; done; exit 1")
+    bundle.hook(
+        "poststart",
+        f"for i in 1 2 3 4 5 6 7 8 9 10; do [ -e {diary.path}/program ] && exit 0; sleep 0.1; done; exit 1",
+    )
     with runtime.running(bundle) as container:
         assert container.status == "running"
 
@@ -124,9 +127,19 @@ def test_namespaces(runtime: Runtime, bundle: Bundle, diary: Diary, kind: str) -
         assert where == (own if kind in RUNTIME_SIDE else inside)
 
 
-def test_create_container_hook_sees_the_root_before_the_pivot(runtime: Runtime, bundle: Bundle, diary: Diary) -> None:
+def test_create_container_hook_sees_the_root_before_the_pivot(
+    runtime: Runtime, bundle: Bundle, diary: Diary
+) -> None:
     """Its path is the runtime's, it runs in the mount namespace of the container, in the root's directory."""
-    bundle.hook("createContainer", keep(diary, "createContainer", "seen", "pwd; ls /proc/self/cwd/bin; grep -c rootfs /proc/self/mountinfo"))
+    bundle.hook(
+        "createContainer",
+        keep(
+            diary,
+            "createContainer",
+            "seen",
+            "pwd; ls /proc/self/cwd/bin; grep -c rootfs /proc/self/mountinfo",
+        ),
+    )
     with runtime.running(bundle):
         lines = (diary.path / "seen").read_text().splitlines()
         assert lines[0] == str(bundle.rootfs) and "testify" in lines
@@ -166,7 +179,12 @@ def test_environment(runtime: Runtime, bundle: Bundle, diary: Diary, kind: str) 
 def test_args(runtime: Runtime, bundle: Bundle, diary: Diary) -> None:
     """`args` is the whole argv, as in execv(3)."""
     bundle.config["hooks"] = {
-        "createRuntime": [{"path": "/bin/sh", "args": ["name-given", "-c", f"echo $0 $1 > {diary.path}/args", "zero", "one"]}]
+        "createRuntime": [
+            {
+                "path": "/bin/sh",
+                "args": ["name-given", "-c", f"echo $0 $1 > {diary.path}/args", "zero", "one"],
+            }
+        ]
     }
     with runtime.running(bundle):
         assert (diary.path / "args").read_text().split() == ["zero", "one"]
@@ -225,7 +243,9 @@ def test_failure_during_create(runtime: Runtime, bundle: Bundle, diary: Diary, k
 
 def test_failure_of_start_container(runtime: Runtime, bundle: Bundle, diary: Diary) -> None:
     """start fails, the program never runs, the container is gone or stopped for good."""
-    bundle.ask("write /work/program x").hook("startContainer", "exit 4").hook("poststart", note(diary, "poststart", "poststart"))
+    bundle.ask("write /work/program x").hook("startContainer", "exit 4").hook(
+        "poststart", note(diary, "poststart", "poststart")
+    )
     container = runtime.container(bundle)
     container.create().ok()
     container.start().fails("startContainer hook", "4")
@@ -251,7 +271,9 @@ def test_failure_of_poststart(runtime: Runtime, bundle: Bundle) -> None:
     container.create().ok()
     pid = container.pid
     container.start().fails("poststart hook", "5")
-    wait_for(lambda: (entry := footprint.stat_of(pid)) is None or entry[1] == "Z", say="the end of the process")
+    wait_for(
+        lambda: (entry := footprint.stat_of(pid)) is None or entry[1] == "Z", say="the end of the process"
+    )
     gone_or_stopped(runtime, container.id)
 
 

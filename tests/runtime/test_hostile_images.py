@@ -55,7 +55,9 @@ def target(kind: str, victim: Path) -> str:
 
 @pytest.mark.parametrize("kind", TARGETS)
 @pytest.mark.parametrize("what", ["tmpfs", "bind-dir", "bind-file"])
-def test_mount_destination_through_a_link(runtime: Runtime, victim: Path, folder: Path, kind: str, what: str) -> None:
+def test_mount_destination_through_a_link(
+    runtime: Runtime, victim: Path, folder: Path, kind: str, what: str
+) -> None:
     """It lands inside the root (or is refused); never outside."""
     bundle = runtime.bundle()
     link(bundle, "/evil", target(kind, victim))
@@ -181,7 +183,9 @@ def test_dev_null_that_is_none(runtime: Runtime, victim: Path, what: str) -> Non
         assert outcome.testimony["stat /etc/passwd"]["rdev"] == [1, 3]
 
 
-@pytest.mark.parametrize("cwd", ["/proc/self/fd/7", "/proc/self/fd/7/../../..", "/proc/self/cwd", "/proc/1/root", "/evil"])
+@pytest.mark.parametrize(
+    "cwd", ["/proc/self/fd/7", "/proc/self/fd/7/../../..", "/proc/self/cwd", "/proc/1/root", "/evil"]
+)
 def test_cwd_outside(runtime: Runtime, victim: Path, cwd: str) -> None:
     """CVE-2024-21626: the working directory is inside, whatever descriptors the runtime or its caller have."""
     bundle = runtime.bundle()
@@ -194,7 +198,7 @@ def test_cwd_outside(runtime: Runtime, victim: Path, cwd: str) -> None:
 
     outcome = runtime.run(bundle.ask("cwd", "ls ."), preexec_fn=open_many, close_fds=False)
     if outcome.status:
-        assert "Traceback" not in outcome.err and "cwd" in outcome.err or cwd in outcome.err, repr(outcome)
+        assert ("Traceback" not in outcome.err and "cwd" in outcome.err) or cwd in outcome.err, repr(outcome)
     else:
         assert "lost+found" not in outcome.testimony["ls ."] and "boot" not in outcome.testimony["ls ."]
         assert not str(outcome.testimony["cwd"]).startswith("(unreachable)")

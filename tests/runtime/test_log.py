@@ -85,7 +85,10 @@ def test_debug(runtime: Runtime, log: Path) -> None:
     assert "level=debug" in log.read_text()
 
 
-@pytest.mark.parametrize("words", [["--root", "", "list"], ["--root", "/", "list"], ["--nosuch", "list"], ["nosuch"], ["list", "--nosuch"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--root", "", "list"], ["--root", "/", "list"], ["--nosuch", "list"], ["nosuch"], ["list", "--nosuch"]],
+)
 def test_usage_errors(runtime: Runtime, words: list[str]) -> None:
     outcome = runtime.verb(*words)
     assert outcome.status != 0 and "Traceback" not in outcome.err + outcome.out
@@ -96,7 +99,10 @@ def test_missing_value(runtime: Runtime) -> None:
     """podman looks for these words."""
     outcome = runtime.verb("create", "--bundle")
     assert outcome.status != 0
-    assert "requires an argument" in outcome.err + outcome.out or "needs an argument" in outcome.err + outcome.out
+    assert (
+        "requires an argument" in outcome.err + outcome.out
+        or "needs an argument" in outcome.err + outcome.out
+    )
 
 
 def test_version(runtime: Runtime) -> None:

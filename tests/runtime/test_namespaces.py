@@ -11,7 +11,16 @@ import pytest
 from tests.support.bundle import Bundle
 from tests.support.runtime import Runtime
 
-FILES = {"pid": "pid", "network": "net", "mount": "mnt", "ipc": "ipc", "uts": "uts", "user": "user", "cgroup": "cgroup", "time": "time"}
+FILES = {
+    "pid": "pid",
+    "network": "net",
+    "mount": "mnt",
+    "ipc": "ipc",
+    "uts": "uts",
+    "user": "user",
+    "cgroup": "cgroup",
+    "time": "time",
+}
 
 
 def own(kind: str) -> str:
@@ -119,7 +128,9 @@ def test_joined_by_a_bind_mounted_file(runtime: Runtime, folder: Path) -> None:
     """As `ip netns` keeps them. The mount lives in a mount namespace of its own here."""
     twin = runtime.like()
     (folder / "net").touch()
-    script = f'unshare --net sh -c "mount --bind /proc/self/ns/net {folder}/net"; readlink /proc/self/ns/net; "$@"'
+    script = (
+        f'unshare --net sh -c "mount --bind /proc/self/ns/net {folder}/net"; readlink /proc/self/ns/net; "$@"'
+    )
     # `unshare --net` changes only its own process, whose /proc/self/ns/net is bound before it ends
     twin.prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
     bundle = runtime.bundle().namespace("network", str(folder / "net"))
@@ -178,6 +189,14 @@ def bad(change: str, bundle: Bundle, folder: Path) -> tuple[str, ...]:
     if change == "offsets-without-time":
         bundle.linux["timeOffsets"] = {"boottime": {"secs": 1}}
         return ("time",)
+    if change == "offset-of-a-second":
+        bundle.namespace("time")
+        bundle.linux["timeOffsets"] = {"boottime": {"nanosecs": 10**9}}
+        return ("linux.timeOffsets.boottime.nanosecs", "1000000000")
+    if change == "offset-too-large":
+        bundle.namespace("time")
+        bundle.linux["timeOffsets"] = {"boottime": {"secs": 2**62}}
+        return ("clocks of the time namespace", "numerical result out of range")
     if change == "offsets-with-path":
         bundle.namespace("time", "/proc/self/ns/time")
         bundle.linux["timeOffsets"] = {"boottime": {"secs": 1}}
@@ -198,6 +217,8 @@ def bad(change: str, bundle: Bundle, folder: Path) -> tuple[str, ...]:
         "user-without-mapping",
         "offsets-without-time",
         "offsets-with-path",
+        "offset-of-a-second",
+        "offset-too-large",
     ],
 )
 def test_bad_namespaces(runtime: Runtime, folder: Path, change: str) -> None:
@@ -208,8 +229,11 @@ def test_bad_namespaces(runtime: Runtime, folder: Path, change: str) -> None:
     before.assert_unchanged()
 
 
-def test_time_offsets(runtime: Runtime) -> None:
+@pytest.mark.parametrize("mapped", [False, True], ids=["host-ids", "mapped"])
+def test_time_offsets(runtime: Runtime, mapped: bool) -> None:
     bundle = runtime.bundle().namespace("time")
+    if mapped:
+        bundle.map_ids()
     bundle.linux["timeOffsets"] = {"monotonic": {"secs": 172800}, "boottime": {"secs": 864000, "nanosecs": 5}}
     said = runtime.ask(bundle, "read /proc/uptime", "read /proc/self/timens_offsets")
     with open("/proc/uptime") as file:

@@ -76,7 +76,13 @@ def test_malformed_env(runtime: Runtime, entry: str) -> None:
 
 @pytest.mark.parametrize(
     "uid,given,home",
-    [(0, None, "/root"), (1000, None, "/home/ann"), (4321, None, "/"), (0, "HOME=/work", "/work"), (0, "HOME=", "/root")],
+    [
+        (0, None, "/root"),
+        (1000, None, "/home/ann"),
+        (4321, None, "/"),
+        (0, "HOME=/work", "/work"),
+        (0, "HOME=", "/root"),
+    ],
 )
 def test_home(runtime: Runtime, uid: int, given: str | None, home: str) -> None:
     """HOME comes from the container's passwd file if it is not given."""
@@ -266,13 +272,18 @@ def test_no_new_privileges(runtime: Runtime, wanted: bool) -> None:
 def test_oom_score(runtime: Runtime, adjust: int) -> None:
     bundle = runtime.bundle()
     bundle.process["oomScoreAdj"] = adjust
-    assert runtime.ask(bundle, "read /proc/self/oom_score_adj")["read /proc/self/oom_score_adj"] == f"{adjust}\n"
+    assert (
+        runtime.ask(bundle, "read /proc/self/oom_score_adj")["read /proc/self/oom_score_adj"] == f"{adjust}\n"
+    )
 
 
 def test_oom_score_is_untouched_when_not_given(runtime: Runtime) -> None:
     with open("/proc/self/oom_score_adj") as file:
         mine = file.read()
-    assert runtime.ask(runtime.bundle(), "read /proc/self/oom_score_adj")["read /proc/self/oom_score_adj"] == mine
+    assert (
+        runtime.ask(runtime.bundle(), "read /proc/self/oom_score_adj")["read /proc/self/oom_score_adj"]
+        == mine
+    )
 
 
 @pytest.mark.parametrize("domain,number,machine", [("LINUX", 0, "x86_64"), ("LINUX32", 8, "i686")])
@@ -330,7 +341,11 @@ def test_name_without_uts_namespace(runtime: Runtime, name: str) -> None:
 
 def test_sysctl(runtime: Runtime) -> None:
     bundle = runtime.bundle()
-    bundle.linux["sysctl"] = {"net.ipv4.ip_forward": "1", "kernel.shmmax": "123456", "net/ipv4/ip_default_ttl": "77"}
+    bundle.linux["sysctl"] = {
+        "net.ipv4.ip_forward": "1",
+        "kernel.shmmax": "123456",
+        "net/ipv4/ip_default_ttl": "77",
+    }
     files = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/shmmax", "/proc/sys/net/ipv4/ip_default_ttl"]
     said = runtime.ask(bundle, *(f"read {file}" for file in files))
     assert [said[f"read {file}"].strip() for file in files] == ["1", "123456", "77"]
@@ -339,13 +354,21 @@ def test_sysctl(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["kernel.core_pattern", "vm.swappiness", "kernel.hostname", "kernel.nosuch", "../../etc/x", "net.ipv4.nosuch"]
+    "key",
+    [
+        "kernel.core_pattern",
+        "vm.swappiness",
+        "kernel.hostname",
+        "kernel.nosuch",
+        "../../etc/x",
+        "net.ipv4.nosuch",
+    ],
 )
 def test_sysctl_refused(runtime: Runtime, key: str) -> None:
     bundle = runtime.bundle()
     bundle.linux["sysctl"] = {key: "1"}
     before = runtime.footprint(bundle)
-    runtime.run(bundle).fails("sysctl", key.split(".")[-1].split("/")[-1])
+    runtime.run(bundle).fails("sysctl", key.rsplit(".", maxsplit=1)[-1].rsplit("/", maxsplit=1)[-1])
     before.assert_unchanged()
 
 

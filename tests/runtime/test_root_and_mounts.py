@@ -151,7 +151,9 @@ def test_type_of_a_bind_mount_is_a_dummy(runtime: Runtime, folder: Path, kind: s
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
 @pytest.mark.parametrize("what", ["tmpfs", "bind"])
-def test_flags(runtime: Runtime, what: str, options: list[str], present: set[str], absent: set[str], folder: Path) -> None:
+def test_flags(
+    runtime: Runtime, what: str, options: list[str], present: set[str], absent: set[str], folder: Path
+) -> None:
     bundle = runtime.bundle()
     if what == "tmpfs":
         bundle.mount("/work", "tmpfs", "tmpfs", *options)
@@ -167,7 +169,24 @@ def test_flags_of_the_file_system(runtime: Runtime, option: str, word: str) -> N
 
 
 @pytest.mark.parametrize(
-    "option", ["async", "atime", "diratime", "dev", "exec", "suid", "norelatime", "nostrictatime", "nolazytime", "silent", "loud", "iversion", "noiversion", "nomand", "symfollow"]
+    "option",
+    [
+        "async",
+        "atime",
+        "diratime",
+        "dev",
+        "exec",
+        "suid",
+        "norelatime",
+        "nostrictatime",
+        "nolazytime",
+        "silent",
+        "loud",
+        "iversion",
+        "noiversion",
+        "nomand",
+        "symfollow",
+    ],
 )
 def test_options_that_are_known(runtime: Runtime, option: str) -> None:
     """They must be accepted, and never reach the file system as unknown data (tmpfs refuses that)."""
@@ -175,7 +194,9 @@ def test_options_that_are_known(runtime: Runtime, option: str) -> None:
 
 
 def test_unknown_option_is_data(runtime: Runtime) -> None:
-    seen = mounts(runtime, runtime.bundle().mount("/work", "tmpfs", "tmpfs", "size=128k", "mode=1750", "uid=7"))
+    seen = mounts(
+        runtime, runtime.bundle().mount("/work", "tmpfs", "tmpfs", "size=128k", "mode=1750", "uid=7")
+    )
     assert {"size=128k", "mode=1750", "uid=7"} <= seen["/work"].data
 
 
@@ -222,7 +243,22 @@ def test_ro_alone_is_not_recursive(runtime: Runtime) -> None:
     assert "ro" in seen["/work"].options and "rw" in seen["/work/pts"].options
 
 
-@pytest.mark.parametrize("option", ["rrw", "rsuid", "rdev", "rexec", "ratime", "rdiratime", "rrelatime", "rnorelatime", "rstrictatime", "rnostrictatime", "rsymfollow"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "rrw",
+        "rsuid",
+        "rdev",
+        "rexec",
+        "ratime",
+        "rdiratime",
+        "rrelatime",
+        "rnorelatime",
+        "rstrictatime",
+        "rnostrictatime",
+        "rsymfollow",
+    ],
+)
 def test_recursive_flags_that_clear(runtime: Runtime, folder: Path, option: str) -> None:
     assert "/work" in mounts(runtime, runtime.bundle().bind(folder, "/work", "rbind", option))
 
@@ -245,7 +281,13 @@ def test_remount_of_a_bind_mount(runtime: Runtime, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "option,tags",
-    [("shared", {"shared"}), ("rshared", {"shared"}), ("private", set()), ("rprivate", set()), ("unbindable", {"unbindable"})],
+    [
+        ("shared", {"shared"}),
+        ("rshared", {"shared"}),
+        ("private", set()),
+        ("rprivate", set()),
+        ("unbindable", {"unbindable"}),
+    ],
 )
 def test_propagation_of_a_mount(runtime: Runtime, option: str, tags: set[str]) -> None:
     assert mounts(runtime, runtime.bundle().mount("/work", "tmpfs", "tmpfs", option))["/work"].tags == tags
@@ -254,11 +296,31 @@ def test_propagation_of_a_mount(runtime: Runtime, option: str, tags: set[str]) -
 def in_shared_mounts(runtime: Runtime) -> Runtime:
     """The runtime called where all mounts are shared, as on a host with systemd; nothing reaches this host."""
     twin = runtime.like()
-    twin.prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", 'mount --make-rshared /; exec "$@"', "sh"]
+    twin.prefix = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        'mount --make-rshared /; exec "$@"',
+        "sh",
+    ]
     return twin
 
 
-@pytest.mark.parametrize("propagation,tags", [(None, {"master"}), ("slave", {"master"}), ("rslave", {"master"}), ("private", set()), ("rprivate", set()), ("shared", {"shared"}), ("unbindable", {"unbindable"})])
+@pytest.mark.parametrize(
+    "propagation,tags",
+    [
+        (None, {"master"}),
+        ("slave", {"master"}),
+        ("rslave", {"master"}),
+        ("private", set()),
+        ("rprivate", set()),
+        ("shared", {"shared"}),
+        ("unbindable", {"unbindable"}),
+    ],
+)
 def test_rootfs_propagation(runtime: Runtime, propagation: str | None, tags: set[str]) -> None:
     bundle = runtime.bundle()
     if propagation:
@@ -321,7 +383,14 @@ def test_tmpcopyup(runtime: Runtime) -> None:
     os.chown(work / "deep" / "er" / "file", 12, 34)
     (work / "link").symlink_to("deep/er/file")
     bundle.mount("/work", "tmpfs", "tmpfs", "tmpcopyup")
-    said = runtime.ask(bundle, "read /work/link", "stat /work/deep/er/file", "readlink /work/link", "write /work/new x", "mounts")
+    said = runtime.ask(
+        bundle,
+        "read /work/link",
+        "stat /work/deep/er/file",
+        "readlink /work/link",
+        "write /work/new x",
+        "mounts",
+    )
     assert said["read /work/link"] == "copied"
     status = said["stat /work/deep/er/file"]
     assert (status["mode"], status["uid"], status["gid"]) == (0o644, 12, 34)
@@ -336,7 +405,14 @@ def test_masked_paths(runtime: Runtime) -> None:
     (bundle.rootfs / "work" / "dir" / "secret").write_text("x")
     (bundle.rootfs / "work" / "file").write_text("secret")
     bundle.linux["maskedPaths"] = ["/work/dir", "/work/file", "/work/missing", "/proc/interrupts"]
-    said = runtime.ask(bundle, "ls /work/dir", "write /work/dir/x y", "read /work/file", "stat /work/file", "read /proc/interrupts")
+    said = runtime.ask(
+        bundle,
+        "ls /work/dir",
+        "write /work/dir/x y",
+        "read /work/file",
+        "stat /work/file",
+        "read /proc/interrupts",
+    )
     assert said["ls /work/dir"] == []
     assert said["write /work/dir/x y"]["errno"] in ("EROFS", "EACCES")
     assert said["read /work/file"] == "" and said["read /proc/interrupts"] == ""
@@ -347,7 +423,13 @@ def test_readonly_paths(runtime: Runtime) -> None:
     bundle = runtime.bundle()
     (bundle.rootfs / "work" / "file").write_text("x")
     bundle.linux["readonlyPaths"] = ["/work/file", "/proc/sys", "/missing", "/tmp"]
-    said = runtime.ask(bundle, "append /work/file y", "write /work/other y", "write /proc/sys/kernel/hostname z", "write /tmp/x y")
+    said = runtime.ask(
+        bundle,
+        "append /work/file y",
+        "write /work/other y",
+        "write /proc/sys/kernel/hostname z",
+        "write /tmp/x y",
+    )
     assert said["append /work/file y"] == {"errno": "EROFS"}
     assert said["write /work/other y"] == 1
     assert said["write /proc/sys/kernel/hostname z"] == {"errno": "EROFS"}
@@ -361,7 +443,9 @@ def test_relative_path_is_refused(runtime: Runtime, name: str) -> None:
     runtime.run(bundle).fails(name)
 
 
-@pytest.mark.parametrize("destination", ["/proc/meminfo", "/proc/uptime", "/proc/stat", "/proc/sys/kernel/ns_last_pid"])
+@pytest.mark.parametrize(
+    "destination", ["/proc/meminfo", "/proc/uptime", "/proc/stat", "/proc/sys/kernel/ns_last_pid"]
+)
 def test_files_of_proc_that_may_be_covered(runtime: Runtime, folder: Path, destination: str) -> None:
     (folder / "fake").write_text("fake")
     bundle = runtime.bundle().bind(folder / "fake", destination)
@@ -369,7 +453,9 @@ def test_files_of_proc_that_may_be_covered(runtime: Runtime, folder: Path, desti
     assert runtime.ask(bundle, f"read {destination}")[f"read {destination}"] == "fake"
 
 
-@pytest.mark.parametrize("destination", ["/proc/sys", "/proc/self/attr", "/proc/1", "/proc/net/dev", "/work/../proc/sys"])
+@pytest.mark.parametrize(
+    "destination", ["/proc/sys", "/proc/self/attr", "/proc/1", "/proc/net/dev", "/work/../proc/sys"]
+)
 def test_the_rest_of_proc_may_not(runtime: Runtime, folder: Path, destination: str) -> None:
     (folder / "fake").mkdir()
     bundle = runtime.bundle().bind(folder / "fake", destination)
@@ -386,8 +472,12 @@ def test_bind_on_proc_that_is_no_procfs(runtime: Runtime, folder: Path) -> None:
 
 def test_cgroup_mount(runtime: Runtime) -> None:
     """On cgroup v1 a tmpfs with one mount per hierarchy, each showing the container's own."""
-    bundle = runtime.bundle().mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", "relatime", "ro")
-    said = runtime.ask(bundle, "mounts", "ls /sys/fs/cgroup", "write /sys/fs/cgroup/memory/memory.limit_in_bytes 1")
+    bundle = runtime.bundle().mount(
+        "/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", "relatime", "ro"
+    )
+    said = runtime.ask(
+        bundle, "mounts", "ls /sys/fs/cgroup", "write /sys/fs/cgroup/memory/memory.limit_in_bytes 1"
+    )
     seen = table(said["mounts"])
     if os.path.isdir("/sys/fs/cgroup/memory"):
         assert seen["/sys/fs/cgroup/memory"].type == "cgroup"

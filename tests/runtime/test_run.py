@@ -60,7 +60,11 @@ def test_stdin_stdout_stderr(runtime: Runtime) -> None:
 
 
 def test_large_output(runtime: Runtime) -> None:
-    outcome = runtime.run(runtime.bundle().shell("i=0; while [ $i -lt 3000 ]; do echo $i-aaaaaaaaaaaaaaaaaaaaaaaaaa; i=$((i+1)); done"))
+    outcome = runtime.run(
+        runtime.bundle().shell(
+            "i=0; while [ $i -lt 3000 ]; do echo $i-aaaaaaaaaaaaaaaaaaaaaaaaaa; i=$((i+1)); done"
+        )
+    )
     assert outcome.ok().out.count("\n") == 3000
 
 
@@ -98,7 +102,12 @@ def test_bundle_is_the_current_directory(runtime: Runtime) -> None:
 
 def test_keep(runtime: Runtime) -> None:
     container = runtime.container(runtime.bundle().ask("exit 7"))
-    assert runtime.verb("run", "--keep", "--bundle", runtime.put(container.bundle, container.id), container.id).status == 7
+    assert (
+        runtime.verb(
+            "run", "--keep", "--bundle", runtime.put(container.bundle, container.id), container.id
+        ).status
+        == 7
+    )
     assert container.status == "stopped"
     container.delete().ok()
 
@@ -213,7 +222,11 @@ def test_foreground_run_leaves_nothing_when_its_caller_goes(runtime: Runtime) ->
 
 def test_orphans_are_reaped_while_running(runtime: Runtime) -> None:
     """A foreground run is a subreaper: orphans of a container without PID namespace do not stay zombies."""
-    bundle = runtime.bundle().without_namespace("pid").shell("(sleep 0.05 & echo orphan $!); echo ready; exec sleep 5")
+    bundle = (
+        runtime.bundle()
+        .without_namespace("pid")
+        .shell("(sleep 0.05 & echo orphan $!); echo ready; exec sleep 5")
+    )
     id = runtime.new_id()
     going = runtime.spawn("run", "--bundle", runtime.put(bundle, id), id)
     going.says("ready")

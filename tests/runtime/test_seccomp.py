@@ -33,7 +33,10 @@ def test_mode(runtime: Runtime) -> None:
 @pytest.mark.parametrize("nnp", [True, False])
 def test_errno(runtime: Runtime, nnp: bool) -> None:
     bundle = runtime.bundle().seccomp(
-        "SCMP_ACT_ALLOW", rule("ERRNO", "keyctl"), rule("ERRNO", "getcpu", errnoRet=95), rule("ERRNO", "acct", errnoRet=ENOSYS)
+        "SCMP_ACT_ALLOW",
+        rule("ERRNO", "keyctl"),
+        rule("ERRNO", "getcpu", errnoRet=95),
+        rule("ERRNO", "acct", errnoRet=ENOSYS),
     )
     bundle.process["noNewPrivileges"] = nnp
     said = runtime.ask(bundle, "syscall keyctl 99", "syscall getcpu", "syscall acct", "syscall sysinfo 0")
@@ -45,13 +48,17 @@ def test_errno(runtime: Runtime, nnp: bool) -> None:
 
 @pytest.mark.parametrize("action", ["KILL", "KILL_THREAD", "KILL_PROCESS"])
 def test_kill(runtime: Runtime, action: str) -> None:
-    outcome = runtime.run(runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule(action, "keyctl")).ask("pid", "syscall keyctl"))
+    outcome = runtime.run(
+        runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule(action, "keyctl")).ask("pid", "syscall keyctl")
+    )
     assert outcome.status == 128 + 31
     assert outcome.testimony["pid"] == 1
 
 
 def test_trap(runtime: Runtime) -> None:
-    outcome = runtime.run(runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("TRAP", "keyctl")).ask("trap keyctl"))
+    outcome = runtime.run(
+        runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("TRAP", "keyctl")).ask("trap keyctl")
+    )
     assert outcome.ok().testimony["trap keyctl"] == {"trapped": 250}
 
 
@@ -73,8 +80,9 @@ def everything() -> list[dict[str, Any]]:
     exit_group fchdir fchown fcntl fstat fstatfs futex getcwd getdents64 getegid geteuid getgid getgroups getpgid
     getpid getppid getrandom getresgid getresuid getrlimit getsid getuid ioctl lseek lstat mmap mprotect mremap munmap
     newfstatat open openat openat2 personality pipe pipe2 poll ppoll prctl pread64 prlimit64 read readlink readlinkat
-    readv recvfrom recvmsg rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_getaffinity sendmsg sendto set_robust_list
-    set_tid_address setgid setgroups setresgid setresuid setsid setuid sigaltstack stat statfs statx sysinfo umask uname
+    readv recvfrom recvmsg rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_getaffinity sendmsg sendto
+    set_robust_list set_tid_address setgid setgroups setresgid setresuid setsid
+    setuid sigaltstack stat statfs statx sysinfo umask uname
     unlink unlinkat wait4 write writev epoll_create1 epoll_ctl epoll_pwait eventfd2 nanosleep tgkill gettid
     sched_yield kill getsockopt socket accept accept4 shutdown""".split()
     return [rule("ALLOW", *names)]
@@ -118,9 +126,13 @@ def test_operators(runtime: Runtime, op: str, value: int, second: int, hit: list
     else:
         condition = argument(0, op, value + offset)
         probes = {n: n + offset for n in (4, 5, 6)}
-    bundle = runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("ERRNO", "keyctl", args=[condition], errnoRet=95 + 4))
+    bundle = runtime.bundle().seccomp(
+        "SCMP_ACT_ALLOW", rule("ERRNO", "keyctl", args=[condition], errnoRet=95 + 4)
+    )
     said = runtime.ask(bundle, *(f"syscall keyctl {n}" for n in probes.values()))
-    stopped = [n for n, word in probes.items() if said[f"syscall keyctl {word}"] == {"errno": "EADDRNOTAVAIL"}]
+    stopped = [
+        n for n, word in probes.items() if said[f"syscall keyctl {word}"] == {"errno": "EADDRNOTAVAIL"}
+    ]
     assert stopped == hit
 
 
@@ -142,7 +154,9 @@ def test_two_conditions_on_one_argument(runtime: Runtime) -> None:
 def test_large_values(runtime: Runtime) -> None:
     """All 64 bits are compared."""
     big = 0xFFFF_FFFF_0000_0001
-    bundle = runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("ERRNO", "keyctl", args=[argument(1, "EQ", big)]))
+    bundle = runtime.bundle().seccomp(
+        "SCMP_ACT_ALLOW", rule("ERRNO", "keyctl", args=[argument(1, "EQ", big)])
+    )
     said = runtime.ask(bundle, f"syscall keyctl 1001 {big}", "syscall keyctl 1001 1")
     assert list(said.values()) == [{"errno": "EPERM"}, {"errno": "EOPNOTSUPP"}]
 
@@ -160,9 +174,14 @@ def test_architecture_that_is_not_listed(runtime: Runtime) -> None:
 
 def test_architectures(runtime: Runtime) -> None:
     bundle = runtime.bundle().seccomp(
-        "SCMP_ACT_ALLOW", rule("ERRNO", "getpid"), architectures=["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]
+        "SCMP_ACT_ALLOW",
+        rule("ERRNO", "getpid"),
+        architectures=["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
     )
-    assert runtime.ask(bundle, "gate32", "syscall getpid") == {"gate32": {"errno": "EPERM"}, "syscall getpid": {"errno": "EPERM"}}
+    assert runtime.ask(bundle, "gate32", "syscall getpid") == {
+        "gate32": {"errno": "EPERM"},
+        "syscall getpid": {"errno": "EPERM"},
+    }
 
 
 def test_architectures_may_be_absent(runtime: Runtime) -> None:
@@ -171,7 +190,10 @@ def test_architectures_may_be_absent(runtime: Runtime) -> None:
     assert runtime.ask(bundle, "syscall keyctl")["syscall keyctl"] == {"errno": "EPERM"}
 
 
-@pytest.mark.parametrize("flags", [[], ["SECCOMP_FILTER_FLAG_LOG"], ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"], ["SECCOMP_FILTER_FLAG_TSYNC"]])
+@pytest.mark.parametrize(
+    "flags",
+    [[], ["SECCOMP_FILTER_FLAG_LOG"], ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"], ["SECCOMP_FILTER_FLAG_TSYNC"]],
+)
 def test_flags(runtime: Runtime, flags: list[str]) -> None:
     bundle = runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("ERRNO", "keyctl"), flags=flags)
     assert runtime.ask(bundle, "syscall keyctl")["syscall keyctl"] == {"errno": "EPERM"}
@@ -179,10 +201,11 @@ def test_flags(runtime: Runtime, flags: list[str]) -> None:
 
 def test_system_calls_of_other_kernels_and_machines(runtime: Runtime) -> None:
     """A profile is written for many: what this libseccomp or this machine does not have is passed over."""
-    names = """_llseek cachestat fchmodat2 futex_requeue futex_wait futex_waitv futex_wake landlock_add_rule lsm_get_self_attr
-    map_shadow_stack memfd_secret mseal process_mrelease quotactl_fd removexattrat riscv_flush_icache
+    names = """_llseek cachestat fchmodat2 futex_requeue futex_wait futex_waitv futex_wake landlock_add_rule
+    lsm_get_self_attr map_shadow_stack memfd_secret mseal process_mrelease quotactl_fd removexattrat riscv_flush_icache
     set_mempolicy_home_node setxattrat socketcall statmount subpage_prot uretprobe arm_fadvise64_64 s390_pci_mmio_read
-    sync_file_range2 breakpoint cacheflush set_tls get_tls switch_endian timerfd_gettime64 open_tree_attr file_getattr"""
+    sync_file_range2 breakpoint cacheflush set_tls get_tls switch_endian timerfd_gettime64
+    open_tree_attr file_getattr"""
     bundle = runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("ERRNO", *names.split(), "keyctl"))
     assert runtime.ask(bundle, "syscall keyctl")["syscall keyctl"] == {"errno": "EPERM"}
 
@@ -196,14 +219,20 @@ def test_system_calls_newer_than_the_profile(runtime: Runtime) -> None:
 
 
 def test_filter_holds_for_children(runtime: Runtime) -> None:
-    bundle = runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("ERRNO", "mkdir", "mkdirat")).shell("mkdir /x || echo refused; busybox mkdir /x || echo refused")
+    bundle = (
+        runtime.bundle()
+        .seccomp("SCMP_ACT_ALLOW", rule("ERRNO", "mkdir", "mkdirat"))
+        .shell("mkdir /x || echo refused; busybox mkdir /x || echo refused")
+    )
     outcome = runtime.run(bundle)
     assert outcome.out.count("refused") == 2 and not (bundle.rootfs / "x").exists()
 
 
 def test_large_profile(runtime: Runtime) -> None:
     """A profile the size of docker's, with arguments."""
-    rules = [rule("ERRNO", "keyctl", args=[argument(1, "EQ", number)], errnoRet=95 + 4) for number in range(400)]
+    rules = [
+        rule("ERRNO", "keyctl", args=[argument(1, "EQ", number)], errnoRet=95 + 4) for number in range(400)
+    ]
     bundle = runtime.bundle().seccomp("SCMP_ACT_ALLOW", *rules)
     said = runtime.ask(bundle, "syscall keyctl 1001 399", "syscall keyctl 1001 400")
     assert list(said.values()) == [{"errno": "EADDRNOTAVAIL"}, {"errno": "EOPNOTSUPP"}]
@@ -224,7 +253,19 @@ def test_large_profile(runtime: Runtime) -> None:
         ({"syscalls": [rule("ERRNO", "keyctl", args=[argument(0, "NOSUCH", 0)])]}, "SCMP_CMP_NOSUCH"),
         ({"listenerMetadata": "x"}, "listener"),
     ],
-    ids=["action", "notify", "architecture", "flag", "no-names", "rule-action", "errno-of-kill", "errno-of-allow", "index", "operator", "metadata"],
+    ids=[
+        "action",
+        "notify",
+        "architecture",
+        "flag",
+        "no-names",
+        "rule-action",
+        "errno-of-kill",
+        "errno-of-allow",
+        "index",
+        "operator",
+        "metadata",
+    ],
 )
 def test_bad_profiles(runtime: Runtime, change: dict[str, Any], word: str) -> None:
     bundle = runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("ERRNO", "keyctl"))

@@ -23,7 +23,17 @@ def test_state_of_created(runtime: Runtime) -> None:
     text = runtime.verb("state", container.id).ok().out
     state = json.loads(text)
     assert text == json.dumps(state, indent=2)  # two blanks, no newline at the end
-    assert list(state) == ["ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "annotations", "owner"]
+    assert list(state) == [
+        "ociVersion",
+        "id",
+        "pid",
+        "status",
+        "bundle",
+        "rootfs",
+        "created",
+        "annotations",
+        "owner",
+    ]
     assert re.fullmatch(r"1\.\d+\.\d+.*", state["ociVersion"])
     assert state["id"] == container.id
     assert os.path.isdir(f"/proc/{state['pid']}")

@@ -180,7 +180,9 @@ def test_foreground_resize(runtime: Runtime, screen: Screen) -> None:
 
 def test_foreground_large_output(runtime: Runtime, screen: Screen) -> None:
     """All output arrives, also what was written just before the end."""
-    bundle = runtime.bundle().shell("i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; echo the end")
+    bundle = runtime.bundle().shell(
+        "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; echo the end"
+    )
     bundle.process["terminal"] = True
     going = screen.run(runtime, bundle)
     text = screen.master.read("the end")
@@ -195,7 +197,9 @@ def test_killed_foreground_restores_the_terminal(runtime: Runtime, screen: Scree
     screen.master.read("ready")
     # the runtime is this process or, when setsid had to fork, its child
     me = going.process.pid
-    children = [pid for pid, entry in footprint.descendants(me).items() if entry[2] == me and entry[0] != "testify"]
+    children = [
+        pid for pid, entry in footprint.descendants(me).items() if entry[2] == me and entry[0] != "testify"
+    ]
     os.kill(children[0] if children else me, signal.SIGTERM)
     assert going.process.wait(10) == 0
     assert termios.tcgetattr(screen.child) == attributes

@@ -48,7 +48,9 @@ def test_capabilities_are_those_of_the_namespace(runtime: Runtime) -> None:
     names = ["CAP_SYS_ADMIN", "CAP_MKNOD", "CAP_NET_ADMIN"]
     bundle.process["capabilities"] = {"bounding": names, "effective": names, "permitted": names}
     bundle.linux["readonlyPaths"] = []
-    said = runtime.ask(bundle, "caps", "mknod /dev/node c 1 3", "write /proc/sys/vm/swappiness 1", "syscall sethostname 0 0")
+    said = runtime.ask(
+        bundle, "caps", "mknod /dev/node c 1 3", "write /proc/sys/vm/swappiness 1", "syscall sethostname 0 0"
+    )
     assert said["caps"]["effective"] == [12, 21, 27]
     assert said["mknod /dev/node c 1 3"] == {"errno": "EPERM"}
     assert said["write /proc/sys/vm/swappiness 1"]["errno"] in ("EACCES", "EPERM")
@@ -106,7 +108,11 @@ def test_rootless_run(runtime: Runtime) -> None:
     bundle = runtime.bundle().rootless(UID, GID).give_rootfs(UID, GID)
     before = runtime.footprint(bundle)
     user = rootless(runtime)
-    said = user.run(bundle.ask("pid", "ids", "namespaces", "write /work/x y", "stat /dev/null", "read /proc/self/setgroups"))
+    said = user.run(
+        bundle.ask(
+            "pid", "ids", "namespaces", "write /work/x y", "stat /dev/null", "read /proc/self/setgroups"
+        )
+    )
     answers = said.ok().testimony
     assert answers["pid"] == 1 and answers["ids"]["uid"] == [0, 0, 0]
     assert answers["namespaces"]["user"] != os.readlink("/proc/self/ns/user")
@@ -145,7 +151,7 @@ def test_rootless_default_state_directory(runtime: Runtime) -> None:
     at = words.index("--root")
     del words[at : at + 2]
     twin = user.like()
-    twin.words = lambda *w: [*words[: at], *w]  # type: ignore[method-assign]
+    twin.words = lambda *w: [*words[:at], *w]  # type: ignore[method-assign]
     twin.verb("create", "--bundle", place, id).ok()
     home = runtime.folder / f"user-{UID}"
     (made,) = home.glob(f"*/{id}")
@@ -179,8 +185,12 @@ def test_rootless_mapping_of_a_foreign_id(runtime: Runtime) -> None:
 def test_rootless_with_subordinate_ids(runtime: Runtime, folder: Path) -> None:
     """newuidmap and newgidmap, with a private /etc/subuid and /etc/subgid."""
     (folder / "subids").write_text(f"{UID}:600000:65536\n")
-    script = f'mount --bind {folder}/subids /etc/subuid && mount --bind {folder}/subids /etc/subgid && exec "$@"'
-    user = runtime.as_user(UID, GID, "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh")
+    script = (
+        f'mount --bind {folder}/subids /etc/subuid && mount --bind {folder}/subids /etc/subgid && exec "$@"'
+    )
+    user = runtime.as_user(
+        UID, GID, "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"
+    )
     bundle = runtime.bundle().rootless(UID, GID)
     bundle.linux["uidMappings"].append({"containerID": 1, "hostID": 600000, "size": 1000})
     bundle.linux["gidMappings"].append({"containerID": 1, "hostID": 600000, "size": 1000})

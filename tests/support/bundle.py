@@ -75,9 +75,25 @@ def make_rootfs(path: Path) -> Path:
     for source, name in ((testify(), "testify"), (busybox(), "busybox")):
         shutil.copy(source, path / "bin" / name)
         (path / "bin" / name).chmod(0o755)
-    for name in ("sh", "cat", "sleep", "true", "false", "mount", "echo", "ls", "stty", "readlink", "env", "grep", "touch"):
+    for name in (
+        "sh",
+        "cat",
+        "sleep",
+        "true",
+        "false",
+        "mount",
+        "echo",
+        "ls",
+        "stty",
+        "readlink",
+        "env",
+        "grep",
+        "touch",
+    ):
         (path / "bin" / name).symlink_to("busybox")
-    (path / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n")
+    (path / "etc" / "passwd").write_text(
+        "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n"
+    )
     (path / "etc" / "group").write_text("root:x:0:\nann:x:1000:\n")
     return path
 
@@ -183,7 +199,7 @@ class Bundle:
         return self
 
     def rootless(self, uid: int, gid: int) -> Bundle:
-        """What `spec --rootless` changes: own ids mapped, no host network of one's own, /sys bound, no ids in options."""
+        """What `spec --rootless` changes: own ids mapped, the host's network, /sys bound, no ids in options."""
         self.without_namespace("network").namespace("user")
         self.linux["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": 1}]
         self.linux["gidMappings"] = [{"containerID": 0, "hostID": gid, "size": 1}]

@@ -58,7 +58,7 @@ def reap() -> None:
 
 def mounts() -> set[str]:
     """Each mount of this mount namespace as "mountpoint root fstype source"."""
-    found = set()
+    found: set[str] = set()
     with open("/proc/self/mountinfo") as file:
         for line in file:
             left, _, right = line.partition(" - ")
@@ -76,16 +76,18 @@ def hierarchies() -> list[str]:
 
 def cgroups(tag: str) -> set[str]:
     """The directories of all cgroup hierarchies with `tag` in their path."""
-    found = set()
+    found: set[str] = set()
     for top in hierarchies():
         for directory, names, _ in os.walk(top):
-            found.update(os.path.join(directory, name) for name in names if tag in os.path.join(directory, name))
+            found.update(
+                os.path.join(directory, name) for name in names if tag in os.path.join(directory, name)
+            )
     return found
 
 
 def namespaces(pids: list[int]) -> set[str]:
     """The distinct namespaces of these processes, and those kept alive by a bind mount."""
-    found = set()
+    found: set[str] = set()
     for pid in pids:
         try:
             for name in os.listdir(f"/proc/{pid}/ns"):
@@ -98,7 +100,7 @@ def namespaces(pids: list[int]) -> set[str]:
 
 def tree(top: Path, skip: tuple[Path, ...] = ()) -> set[str]:
     """Everything below `top` as "type path", without what is at or below `skip`."""
-    found = set()
+    found: set[str] = set()
     for directory, names, files in os.walk(top):
         names[:] = [name for name in names if Path(directory, name) not in skip]
         for name in (*names, *files):
@@ -138,7 +140,9 @@ class Footprint:
         reap()
         living = {pid: entry for pid, entry in descendants().items() if entry[1] != "Z"}
         mine = str(self.scratch)
-        standing = {m for m in mounts() if m.startswith(mine) or not m.startswith(self.elsewhere) or self.tag in m}
+        standing = {
+            m for m in mounts() if m.startswith(mine) or not m.startswith(self.elsewhere) or self.tag in m
+        }
         return {
             "processes": {f"{pid} {entry[0]} started {entry[3]}" for pid, entry in living.items()},
             "mounts": standing,
@@ -150,7 +154,7 @@ class Footprint:
 
     def default_state(self) -> set[str]:
         """State directories of this test where `--root` was not given."""
-        found = set()
+        found: set[str] = set()
         for top in ("/run/pyrunc", "/run/runc", "/run/crun"):
             if os.path.isdir(top):
                 found.update(f"{top}/{name}" for name in os.listdir(top) if self.tag in name)
@@ -191,7 +195,10 @@ def end(pids: set[int]) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 5
-    while pids & {pid for pid, entry in descendants().items() if entry[1] != "Z"} and time.monotonic() < deadline:
+    while (
+        pids & {pid for pid, entry in descendants().items() if entry[1] != "Z"}
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
     reap()
 

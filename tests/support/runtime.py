@@ -40,7 +40,9 @@ class Outcome:
         self.err = err
 
     def __repr__(self) -> str:
-        return f"{' '.join(self.command)}\n  status {self.status}\n  stdout {self.out!r}\n  stderr {self.err!r}"
+        return (
+            f"{' '.join(self.command)}\n  status {self.status}\n  stdout {self.out!r}\n  stderr {self.err!r}"
+        )
 
     def ok(self) -> Outcome:
         """Assert success."""
@@ -67,7 +69,9 @@ class Outcome:
 class Running:
     """A call of the runtime that is still going on (a foreground run)."""
 
-    def __init__(self, command: list[str], process: subprocess.Popen[bytes], out: IO[bytes], err: IO[bytes]) -> None:
+    def __init__(
+        self, command: list[str], process: subprocess.Popen[bytes], out: IO[bytes], err: IO[bytes]
+    ) -> None:
         self.command = command
         self.process = process
         self._out = out
@@ -86,7 +90,7 @@ class Running:
     def says(self, text: str, patience: float = 10) -> None:
         """Wait until `text` is on standard output."""
         wait_for(
-            lambda: text in self.out or self.process.poll() is not None and text in self.out,
+            lambda: text in self.out or (self.process.poll() is not None and text in self.out),
             patience,
             f"{text!r} on stdout (now {self.out!r}, stderr {self.err!r})",
         )
@@ -98,7 +102,9 @@ class Running:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise AssertionError(f"no end after {timeout} s: {' '.join(self.command)}\n{self.out}\n{self.err}") from None
+            raise AssertionError(
+                f"no end after {timeout} s: {' '.join(self.command)}\n{self.out}\n{self.err}"
+            ) from None
         finally:
             footprint.own_children.discard(self.process.pid)
         return Outcome(self.command, status, self.out, self.err)
@@ -259,7 +265,11 @@ class Runtime:
         """Write the bundle's configuration; its cgroup is named after the test, away from that of the caller."""
         if bundle.written:
             config = bundle.config
-            if self.auto_cgroup and isinstance(config.get("linux"), dict) and "cgroupsPath" not in config["linux"]:
+            if (
+                self.auto_cgroup
+                and isinstance(config.get("linux"), dict)
+                and "cgroupsPath" not in config["linux"]
+            ):
                 config = {**config, "linux": {**config["linux"], "cgroupsPath": f"/{id}"}}
             (bundle.path / "config.json").write_text(json.dumps(config, indent=1))
         return str(bundle.path)
@@ -270,13 +280,17 @@ class Runtime:
         """The whole command line for these words after `--root`."""
         return [*self.prefix, *self.command, "--root", str(self.root), *self.globals, *words]
 
-    def spawn(self, *words: str, stdin: Any = subprocess.DEVNULL, env: dict[str, str] | None = None, **how: Any) -> Running:
+    def spawn(
+        self, *words: str, stdin: Any = subprocess.DEVNULL, env: dict[str, str] | None = None, **how: Any
+    ) -> Running:
         """Start a call and do not wait for it. `env` adds to the environment."""
         command = self.words(*words)
         out = self._out or self.temporary()
         err = self._err or self.temporary()
         how.setdefault("cwd", self.cwd)
-        process = subprocess.Popen(command, stdin=stdin, stdout=out, stderr=err, env=self.env | (env or {}), **how)
+        process = subprocess.Popen(
+            command, stdin=stdin, stdout=out, stderr=err, env=self.env | (env or {}), **how
+        )
         footprint.own_children.add(process.pid)
         self._processes.append(process)
         return Running(command, process, out, err)
