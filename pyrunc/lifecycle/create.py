@@ -73,6 +73,8 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
     `foreground` and `socket` as for `prepare`. What is made is pushed on `undo`. Raises PyruncError.
     """
     prepared = prepare(request, foreground=foreground, socket=socket)
+    debug = request.log.debug
+    debug(f"compiled {prepared.bundle} to {len(prepared.program)} steps")
     try:
         directory = request.store.create(request.container_id)
         undo.push(directory.remove)
@@ -89,8 +91,10 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
             container.record.cgroup = made
             directory.save(container.record)
         manager.apply(prepared.config.get("linux", {}).get("resources") or {})
+        debug(f"cgroup: {', '.join(sorted(set(manager.paths().values()))) or 'none'}")
         try:
             _start_init(container, undo)
+            debug(f"init is process {container.record.pid}")
             _converse(container)
         except InitEnded as error:
             raise _why(error, container) from error
@@ -98,6 +102,7 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
             raise word(error, prepared.config, directory) from error
         container.record.ready = True
         directory.save(container.record)
+        debug("init is ready")
     finally:
         prepared.close()
     return container

@@ -334,6 +334,14 @@ def test_bad_hooks(runtime: Runtime, bundle: Bundle, hook: dict[str, Any], words
     before.assert_unchanged()
 
 
+def test_child_of_a_failing_container_hook(runtime: Runtime, bundle: Bundle) -> None:
+    """It belongs to the container, and ends with it, also where no PID namespace ends."""
+    bundle.without_namespace("pid").hook("createContainer", "sleep 60 & sleep 61 & exit 3")
+    before = runtime.footprint(bundle)
+    runtime.container(bundle).create().fails("createContainer hook", "exit status 3")
+    before.assert_unchanged()
+
+
 def test_hook_killed_by_a_signal(runtime: Runtime, bundle: Bundle) -> None:
     bundle.hook("createRuntime", "kill -9 $$")
     before = runtime.footprint(bundle)

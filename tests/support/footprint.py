@@ -86,7 +86,7 @@ def cgroups(tag: str) -> set[str]:
 
 
 def namespaces(pids: list[int]) -> set[str]:
-    """The distinct namespaces of these processes, and those kept alive by a bind mount."""
+    """The distinct namespaces of these processes. (One kept alive by a bind mount shows among the mounts.)"""
     found: set[str] = set()
     for pid in pids:
         try:
@@ -94,7 +94,6 @@ def namespaces(pids: list[int]) -> set[str]:
                 found.add(os.readlink(f"/proc/{pid}/ns/{name}"))
         except OSError:
             continue
-    found.update(line.split()[1] for line in mounts() if " nsfs " in line)
     return found
 
 

@@ -65,7 +65,10 @@ REMEDIES: Final = {
     ): "the mount point is missing and cannot be made: create it in the image, or mount something writable "
     "above it first",
     ("", EBUSY): "this file system exists with other settings already",
-    ("", EINVAL): "an option or its value is wrong for this file system, or the destination is not a directory",
+    (
+        "",
+        EINVAL,
+    ): "an option or its value is wrong for this file system, or the destination is not a directory",
 }
 
 
