@@ -36,6 +36,8 @@ class _OnlyWhatRuns(ast.NodeTransformer):
     """Takes out what has no effect at run time."""
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        if node.module == "struct":
+            node.module = "_struct"  # where struct.py has everything from; built in, so no folder is searched
         return None if node.module == "__future__" else node
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import marshal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,18 @@ def test_only_what_runs_is_compiled(tmp_path: Path) -> None:
     assert names["f"].__doc__ is None
     assert names["C"].__annotations__ == {"z": "int"}
     assert names["C"].m.__annotations__ == {}
+
+
+def test_struct_is_taken_from_where_it_is_built_in(tmp_path: Path) -> None:
+    code = code_of(
+        tmp_path,
+        "from struct import Struct, calcsize, error, iter_unpack, pack, pack_into, unpack, unpack_from\n",
+    )
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert "struct" not in code.co_names
+    for name in set(names) - {"__builtins__"}:
+        assert names[name] is getattr(struct, name)
 
 
 def test_else_of_a_type_checking_block_is_kept(tmp_path: Path) -> None:
