@@ -48,7 +48,7 @@ ENTRANCES = [
 ]
 FORBIDDEN = {
     "argparse", "collections", "contextlib", "ctypes", "dataclasses", "enum", "functools", "inspect", "json",
-    "jsonschema", "logging", "pathlib", "prctl", "pyseccomp", "re", "shutil", "signal", "socket", 
+    "jsonschema", "logging", "pathlib", "prctl", "pyseccomp", "re", "shutil", "signal", "socket",
     "subprocess", "tempfile", "threading", "traceback", "typing", "warnings",
 }  # fmt: skip
 
