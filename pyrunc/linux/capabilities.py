@@ -27,6 +27,7 @@ from pyrunc.kernel.constants import (
     PR_CAPBSET_DROP,
     PR_SET_KEEPCAPS,
 )
+from pyrunc.kernel.procfs import read
 from pyrunc.linux.namespaces import has
 
 TYPE_CHECKING = False
@@ -203,9 +204,8 @@ def passable() -> tuple[int, int]:
 
     What can be passed on is in both the permitted and the bounding set of the runtime.
     """
-    with open("/proc/self/status", encoding="ascii") as file:
-        status = file.read()
-    found = {line[:6]: int(line[8:], 16) for line in status.splitlines() if line.startswith("Cap")}
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
-        last = int(file.read())
-    return found["CapPrm"] & found["CapBnd"], last
+    status = read("/proc/self/status")
+    permitted, bounding = (
+        int(status.partition(f"{name}:")[2].split(None, 1)[0], 16) for name in ("CapPrm", "CapBnd")
+    )
+    return permitted & bounding, int(read("/proc/sys/kernel/cap_last_cap"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pyrunc.kernel.procfs import in_user_namespace
 from pyrunc.linux.capabilities import passable
 
 
@@ -64,18 +65,10 @@ class Host:
         self.pseudo_mounts: tuple[str, ...] = ()
 
 
-def in_user_namespace(uid_map: str) -> bool:
-    """Whether the text of /proc/self/uid_map is that of a user namespace other than the initial one."""
-    return uid_map.split() != ["0", "0", "4294967295"]
-
-
 def probe() -> Host:
     """Ask the system for the facts."""
     euid = os.geteuid()
-    rootless = euid != 0
-    if not rootless:
-        with open("/proc/self/uid_map", encoding="ascii") as file:
-            rootless = in_user_namespace(file.read())
+    rootless = euid != 0 or in_user_namespace()
     host = Host(euid, os.getegid(), rootless, {})
     host.capabilities, host.last_capability = passable()
     return host

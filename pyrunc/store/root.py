@@ -44,7 +44,6 @@ def _for_user() -> bool:
         return True
     if os.environ.get("USER") == "root":
         return False
-    from pyrunc.plan.host import in_user_namespace
+    from pyrunc.kernel.procfs import in_user_namespace
 
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        return in_user_namespace(file.read())
+    return in_user_namespace()
