@@ -27,11 +27,13 @@ build: environment
 # What `build` needs, and nothing when it is there.
 environment:
 	@install/prepare build
-	@install/environment run build
+	@install/environment build
+	@install/environment run
 
 test-environment:
 	@install/prepare build demo test engines
-	@install/environment run build
+	@install/environment build
+	@install/environment run
 	@install/environment test
 
 packages:
