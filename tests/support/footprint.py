@@ -86,7 +86,7 @@ def cgroups(tag: str) -> set[str]:
 
 
 def namespaces(pids: list[int]) -> set[str]:
-    """The distinct namespaces of these processes. (One kept alive by a bind mount shows among the mounts.)"""
+    """The distinct namespaces of these processes; one that a bind mount keeps alive shows among the mounts."""
     found: set[str] = set()
     for pid in pids:
         try:
