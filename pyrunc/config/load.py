@@ -159,7 +159,7 @@ def _reject(source: str, text: str, path: str = "") -> None:
 
 
 def _refuse_surrogates(text: str, source: str) -> None:
-    """Refuse escapes such as \\ud800 outside a pair: no UTF-8 exists for them, and no file has such a name."""
+    r"""Refuse escapes such as \\ud800 outside a pair: no UTF-8 exists for them, and no file has such a name."""
     position = 0
     while (position := text.find("\\", position)) >= 0:
         if text[position + 1 : position + 3] not in ("ud", "uD"):

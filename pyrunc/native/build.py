@@ -129,7 +129,9 @@ def build() -> None:
         if not part.current():
             print("build:", ", ".join(f"pyrunc/{name}" for name in part.products), flush=True)
             part.make()
-            for name in part.products:  # a generator may find nothing to change; what counts is that it looked
+            for (
+                name
+            ) in part.products:  # a generator may find nothing to change; what counts is that it looked
                 os.utime(PACKAGE / name)
 
 

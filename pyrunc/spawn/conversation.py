@@ -20,7 +20,13 @@ _SIZE: Final = calcsize(_MESSAGE)
 #: In SAY_FAILED: not a step of the program, init itself could not be executed (native/border.c).
 NO_STEP: Final = 0xFFFF_FFFF
 
-_NAMES = {SAY_FAILED: "failed", SAY_PID: "pid", SAY_REACHED: "reached", SAY_CONSOLE: "console", SAY_COPY: "copy"}
+_NAMES = {
+    SAY_FAILED: "failed",
+    SAY_PID: "pid",
+    SAY_REACHED: "reached",
+    SAY_CONSOLE: "console",
+    SAY_COPY: "copy",
+}
 
 
 class InitEnded(PyruncError):

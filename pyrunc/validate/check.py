@@ -1,4 +1,4 @@
-"""Stage 2 on one page: is the configuration sound, and can this version of pyrunc carry all of it out?
+"""Stage 2 on one page: whether the configuration is sound, and whether this version can carry all of it out.
 
 First the shape (the compiled form of specs/), then, since the shapes are certain now, the rules that a schema cannot
 express: `basics` for what belongs to no room, and every room's own `check`.
@@ -48,7 +48,10 @@ def check(config: Config, host: Host) -> Report:
 
 
 def check_rules(config: Config, host: Host, report: Report) -> None:
-    """Ask `basics` and every room about `config`, whose shape is sound; raises `Rejected` with every problem at once."""
+    """Ask `basics` and every room about `config`, whose shape is sound.
+
+    Raises `Rejected` with every problem at once.
+    """
     basics.check(config, host, report)
     for name in ROOMS:
         room(name).check(config, host, report)

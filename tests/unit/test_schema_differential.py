@@ -509,7 +509,7 @@ def mutate(config: Any, dice: random.Random) -> Any:
     if kind == 2 and isinstance(node, dict):
         return changed(config, (*at, dice.choice(["", "unknown", "x.y", "Ä"])), dice.choice(VALUES))
     if kind == 3 and isinstance(node, list):
-        return changed(config, at, node + [dice.choice(VALUES)])
+        return changed(config, at, [*node, dice.choice(VALUES)])
     if kind == 4 and isinstance(node, int) and not isinstance(node, bool):
         return changed(config, at, dice.choice([node + 1, node - 1, -node, node * 2**32, float(node)]))
     return changed(config, at, dice.choice(VALUES))

@@ -59,7 +59,8 @@ def texts(config: Any) -> list[str]:
         ),
         (
             {"linux": {"personality": {"domain": "LINUX23"}}},
-            'linux.personality.domain: must be one of "LINUX", "LINUX32", is the string "LINUX23" (did you mean "LINUX32"?)',
+            'linux.personality.domain: must be one of "LINUX", "LINUX32", is the string "LINUX23" '
+            '(did you mean "LINUX32"?)',
         ),
         (
             {"linux": {"sysctl": {"net.core": 1}}},
@@ -125,7 +126,7 @@ def test_shape_good_and_bad() -> None:
 
 def test_jsonschema_is_the_authority(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake in the compiled check must not refuse a good configuration."""
-    monkeypatch.setattr(module, "accept", lambda config: False)
+    monkeypatch.setattr(module, "accept", lambda _: False)
     assert len(check_shape(GOOD).warnings) == 1
 
 
