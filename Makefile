@@ -19,7 +19,7 @@ export PREFIX DESTDIR
 # Of all the variables of make, a nested make shall only get what is given to it.
 unexport MAKEFLAGS MFLAGS
 
-.PHONY: build demo test check install uninstall bench clean packages rootfs staged environment test-environment
+.PHONY: build demo test check install uninstall bench clean packages demo-packages rootfs staged environment test-environment
 
 build: environment
 	@$(PY) -m pyrunc.native.build
@@ -36,6 +36,9 @@ test-environment:
 	@install/environment run
 	@install/environment test
 
+demo-packages:
+	@install/prepare build demo
+
 packages:
 	@install/prepare build demo test engines
 
@@ -47,7 +50,7 @@ rootfs:
 staged: build
 	@PREFIX=$(STAGED) DESTDIR= $(PY) -X no_debug_ranges install/install.py install --if-changed
 
-demo: rootfs staged
+demo: demo-packages rootfs staged
 	@$(PY) bundles/demo.py $(STAGED)/bin/pyrunc bundles/busybox
 
 check: test-environment build
