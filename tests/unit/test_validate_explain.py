@@ -59,8 +59,10 @@ def texts(config: Any) -> list[str]:
         ),
         (
             {"linux": {"personality": {"domain": "LINUX23"}}},
-            'linux.personality.domain: must be one of "LINUX", "LINUX32", is the string "LINUX23" '
-            '(did you mean "LINUX32"?)',
+            (
+                'linux.personality.domain: must be one of "LINUX", "LINUX32", is the string "LINUX23" '
+                '(did you mean "LINUX32"?)'
+            ),
         ),
         (
             {"linux": {"sysctl": {"net.core": 1}}},
