@@ -131,7 +131,10 @@ class Engine:
         footprint.reap()
         living = {pid: entry for pid, entry in footprint.descendants().items() if entry[1] != "Z"}
         found = {f"process {pid} ({entry[0]})" for pid, entry in living.items()}
-        found |= {f"mount {mount}" for mount in footprint.mounts() if mount.startswith(f"{self.folder}/")}
+        # containers/storage binds its own directory on itself while it is in use.
+        own = f"{self.folder}/graph/overlay "
+        mounts = {mount for mount in footprint.mounts() if mount.startswith(f"{self.folder}/")}
+        found |= {f"mount {mount}" for mount in mounts if not mount.startswith(own)}
         cgroups = footprint.cgroups(self.tag)
         found |= {f"cgroup {path}" for path in cgroups if self.container_cgroup.search(path)}
         for top in self.state_directories():

@@ -20,7 +20,9 @@ class Podman(DockerLike):
         files = open_files()
         defaults = f'[containers]\ndefault_ulimits = ["nofile={files}:{files}", "nproc=10000:10000"]\n'
         conf = self.folder / "containers.conf"
-        conf.write_text(docs.block("containers.conf", self.runtime) + defaults)
+        # Locks in files below our own folder: those in /dev/shm are shared by all podmans of the host.
+        known = docs.block("containers.conf", self.runtime)
+        conf.write_text(known.replace("[engine]\n", '[engine]\nlock_type = "file"\n', 1) + defaults)
         self.env["CONTAINERS_CONF"] = str(conf)
         self.env["CONTAINERS_STORAGE_CONF"] = str(write_storage_conf(self.folder))
         self.limits = ("--ulimit", f"nofile={files}:{files}", "--ulimit", "nproc=10000:10000")
