@@ -6,7 +6,7 @@
     24  one marshalled pair: the code of install/loader.py, and the index (there)
     …   the marshalled code of each module
 
-A file that another interpreter made, or that is cut short, is not used; the launcher then imports the .py files.
+The launcher refuses a file that another interpreter made, or that is cut short.
 
 Compiled with optimize=2, that is without assertions and docstrings, and without what only type checkers need:
 annotations of functions and of plain names, the `TYPE_CHECKING` blocks, the import of `__future__`.

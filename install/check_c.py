@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -11,6 +12,8 @@ WARNINGS = (
     "-std=gnu11 -O2 -fsyntax-only -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes "
     "-Wpointer-arith -Wwrite-strings -Wundef -Wformat=2 -Wno-unused-parameter"
 ).split()
+
+COMPILER = ("cc", *WARNINGS, "-isystem", sysconfig.get_path("include"))
 
 
 def main() -> None:
@@ -22,7 +25,7 @@ def main() -> None:
         capture_output=True,
         text=True,
     ).stdout.split()
-    failed = [name for name in names if subprocess.run(["cc", *WARNINGS, name], cwd=REPOSITORY).returncode]
+    failed = [name for name in names if subprocess.run([*COMPILER, name], cwd=REPOSITORY).returncode]
     if failed:
         sys.exit(f"warnings in {', '.join(failed)}")
     print(f"no warnings in {len(names)} C files")

@@ -2,11 +2,11 @@
 
 PREFIX and DESTDIR come from the environment.
 
-    PREFIX/bin/pyrunc            the launcher (install/launcher.py), bound to this Python and to PREFIX/lib/pyrunc
+    PREFIX/bin/pyrunc            the launcher (install/launcher.c), bound to this Python and to PREFIX/lib/pyrunc
     PREFIX/share/man/man8/       the manual pages
     PREFIX/lib/pyrunc/
         pyrunc.code              the code archive (install/archive.py), which is what runs
-        pyrunc/                  the package with its native part, for tracebacks and as a reserve
+        pyrunc/                  the package with its native part, for tracebacks
         vendor/                  the Python packages it needs, copied from the environment of the build
         manifest                 every file and folder of ours; what `uninstall` removes, and nothing else
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 import compileall
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -139,19 +140,17 @@ def assemble(staging: Path, places: Places) -> None:
         path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
 
 
-def launcher_text(places: Places) -> str:
-    """The launcher for this prefix and this interpreter."""
-    # Not sys.executable, which is the environment's and goes with it. With its version, because the vendored
-    # extension modules are bound to it: after an upgrade of the system this one often still works.
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    python = f"{sys.base_prefix}/bin/python{version}"
-    if not os.path.exists(python) or " " in python or len(python) > 120:
-        fail(f"{python} does not exist or cannot stand in a #! line; make .venv with another Python")
-    text = (REPOSITORY / "install" / "launcher.py").read_text(encoding="utf-8")
-    words = {"@PYTHON@": python, "@HOME@": str(places.home), "@VERSION@": version}
-    for word, value in words.items():
-        text = text.replace(word, value)
-    return text
+def make_launcher(target: Path, places: Places) -> None:
+    """Compile the launcher for this prefix and this interpreter to `target`."""
+    from launcher import compile_launcher
+
+    try:
+        compile_launcher(target, str(places.home))
+    except ValueError as error:
+        fail(f"{error}: choose another PREFIX")
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        fail(f"{places.launcher} cannot be compiled: {error} (are gcc and python3-dev there?)")
+    target.chmod(0o755)
 
 
 # -- putting it in place --------------------------------------------------------------------------------------
@@ -232,8 +231,7 @@ def install() -> None:
         manifest = staging / "manifest"
         manifest.write_text("".join(f"{path}\n" for path in listed), encoding="utf-8")
         manifest.chmod(0o644)
-        fresh_launcher.write_text(launcher_text(places), encoding="utf-8")
-        fresh_launcher.chmod(0o755)
+        make_launcher(fresh_launcher, places)
         # The library first: the old launcher can start the new library, not the other way round.
         if home.exists():
             exchange(staging, home)

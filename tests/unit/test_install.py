@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -83,9 +82,7 @@ def test_does_not_ask_for_the_first_python_on_path(prefix: Path, folder: Path) -
         (folder / name).write_text("#!/bin/sh\nexit 99\n")
         (folder / name).chmod(0o755)
     assert works(run(prefix / "bin" / "pyrunc", "--version", env={"PATH": str(folder)}))
-    line = (prefix / "bin" / "pyrunc").read_text().splitlines()[0]
-    assert line.startswith("#!/")
-    assert str(REPOSITORY) not in line
+    assert str(REPOSITORY).encode() not in (prefix / "bin" / "pyrunc").read_bytes()
 
 
 @needs_root
@@ -165,7 +162,7 @@ def test_destdir_is_where_files_go_and_prefix_what_they_say(folder: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert not prefix.exists()
     packed = folder / "package" / prefix.relative_to("/")
-    assert str(folder / "package") not in (packed / "bin" / "pyrunc").read_text()
+    assert str(folder / "package").encode() not in (packed / "bin" / "pyrunc").read_bytes()
     assert str(folder / "package").encode() not in (packed / "lib" / "pyrunc" / "pyrunc.code").read_bytes()
     packed.rename(prefix)
     assert works(run(prefix / "bin" / "pyrunc", "--version"))
@@ -200,25 +197,23 @@ def test_an_engine_never_meets_half_an_installation(own: Path) -> None:
     assert not [path.name for path in (own / "lib").iterdir() if path.name != "pyrunc"]
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut short", "of another interpreter"])
-def test_without_its_archive_it_is_only_slower(own: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut short", "of another interpreter", "scrambled"])
+def test_says_so_when_its_archive_is_damaged(own: Path, damage: str) -> None:
     code = own / "lib" / "pyrunc" / "pyrunc.code"
     content = code.read_bytes()
     if damage == "missing":
         code.unlink()
     elif damage == "cut short":
         code.write_bytes(content[: len(content) // 2])
+    elif damage == "empty":
+        code.write_bytes(b"")
+    elif damage == "scrambled":
+        code.write_bytes(content[:24] + b"\xff" * 64 + content[88:])
     else:
         code.write_bytes(b"\x00\x01" + content[2:])
-    assert works(run(own / "bin" / "pyrunc", "--version"))
-
-
-def test_says_so_when_it_cannot_start(own: Path) -> None:
-    (own / "lib" / "pyrunc" / "pyrunc.code").unlink()
-    shutil.rmtree(own / "lib" / "pyrunc" / "pyrunc")
     answer = run(own / "bin" / "pyrunc", "--version")
     assert answer.returncode == 1
-    assert answer.stderr.count("\n") == 1
+    assert answer.stderr.splitlines()[-1].startswith("pyrunc: cannot start: ")
     assert "install it again" in answer.stderr
 
 
