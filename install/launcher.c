@@ -3,8 +3,8 @@
  * Made by `make install`; `make uninstall` removes it.
  *
  * A runtime is started anew for every verb of an engine. Against a script for `python3 -IS` this saves the search
- * for the standard library's first modules (they are in `frozen_modules`), the compilation of the script, and a
- * part of the interpreter's own start: docs/performance.md has the numbers. It depends neither on the environment
+ * for the standard library's first modules (they are in `frozen_modules`), the compilation of the script, and
+ * parts of the interpreter's own start; docs/performance.md has the numbers. It depends neither on the environment
  * nor on the first python3 of PATH. install/launcher.py compiles it, and install/archive.py makes the archive.
  */
 #define PY_SSIZE_T_CLEAN
@@ -12,6 +12,7 @@
 #include <marshal.h>
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -48,6 +49,42 @@ static void check(PyStatus status)
         fail(status.err_msg ? status.err_msg : "Python cannot be initialized");
 }
 
+/*
+ * Memory for Python's objects, in huge pages if the system allows it (madvise(2)): a process that lives for
+ * milliseconds spends a tenth of them in the faults of its first pages. Nothing is given back before the end.
+ */
+enum { HUGE_PAGE = 2 << 20, POOL = 3 * HUGE_PAGE };
+
+static void *allocate_arena(void *context, size_t size)
+{
+    static char *next, *end;
+    char *arena;
+
+    (void)context;
+    if (!next) {
+        char *pool = mmap(NULL, POOL + HUGE_PAGE, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+        if (pool == MAP_FAILED)
+            return NULL;
+        next = (char *)(((uintptr_t)pool + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
+        end = next + POOL;
+        madvise(next, POOL, MADV_HUGEPAGE);
+    }
+    if ((size_t)(end - next) >= size) {
+        arena = next;
+        next += size;
+        return arena;
+    }
+    arena = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return arena == MAP_FAILED ? NULL : arena;
+}
+
+static void keep_arena(void *context, void *arena, size_t size)
+{
+    (void)context, (void)arena, (void)size;
+}
+
 /* Encodings that are not frozen are found in the standard library all the same. */
 static void find_other_encodings(void)
 {
@@ -66,9 +103,11 @@ static void start_interpreter(int argc, char **argv)
     /* What is ours comes behind the standard library, so that it hides no part of it. */
     static const wchar_t *const paths[] = {WIDE(STDLIB), WIDE(STDLIB) L"/lib-dynload", WIDE(HOME),
                                            WIDE(HOME) L"/vendor"};
+    PyObjectArenaAllocator arenas = {NULL, allocate_arena, keep_arena};
     PyPreConfig before;
     PyConfig config;
 
+    PyObject_SetArenaAllocator(&arenas);
     PyPreConfig_InitIsolatedConfig(&before);
     before.utf8_mode = 1; /* paths are bytes to the kernel; they are UTF-8 here, whatever the locale */
     before.configure_locale = 0;
@@ -95,39 +134,39 @@ static void start_interpreter(int argc, char **argv)
     find_other_encodings();
 }
 
-/* The whole archive as a bytes object, whose header is that of this interpreter. */
-static PyObject *read_archive(void)
+/* The archive as a memoryview, whose header is that of this interpreter. */
+static PyObject *map_archive(void)
 {
     int file = open(ARCHIVE, O_RDONLY | O_CLOEXEC);
     struct stat status;
-    PyObject *data;
-    const char *bytes;
+    char *bytes;
     uint64_t size;
     uint32_t magic;
 
     if (file < 0 || fstat(file, &status) != 0 || status.st_size < HEADER_SIZE)
         fail(ARCHIVE " cannot be read");
-    data = PyBytes_FromStringAndSize(NULL, status.st_size);
-    if (!data || read(file, PyBytes_AS_STRING(data), (size_t)status.st_size) != status.st_size)
+    /* A new installation replaces the file, it does not change it; what is mapped stays as it is. */
+    bytes = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, file, 0);
+    if (bytes == MAP_FAILED)
         fail(ARCHIVE " cannot be read");
     close(file);
-    bytes = PyBytes_AS_STRING(data);
     memcpy(&magic, bytes, sizeof magic);
     memcpy(&size, bytes + 8, sizeof size);
     if (magic != (uint32_t)PyImport_GetMagicNumber() || size != (uint64_t)status.st_size)
         fail(ARCHIVE " is damaged, or of another Python");
-    return data;
+    return PyMemoryView_FromMemory(bytes, status.st_size, PyBUF_READ);
 }
 
 /* Runs the loader, the first code of the archive (loader.py); its function `load`. */
 static PyObject *start_loader(PyObject *data)
 {
-    const char *bytes = PyBytes_AS_STRING(data);
+    const Py_buffer *archive = PyMemoryView_GET_BUFFER(data);
+    const char *bytes = archive->buf;
     PyObject *head, *names, *load;
     uint64_t start;
 
     memcpy(&start, bytes + 16, sizeof start);
-    if (start < HEADER_SIZE || start > (uint64_t)PyBytes_GET_SIZE(data))
+    if (start < HEADER_SIZE || start > (uint64_t)archive->len)
         fail(ARCHIVE " is damaged");
     head = PyMarshal_ReadObjectFromString(bytes + HEADER_SIZE, (Py_ssize_t)start - HEADER_SIZE);
     if (!head || !PyTuple_Check(head) || PyTuple_GET_SIZE(head) != 2)
@@ -144,11 +183,14 @@ static PyObject *start_loader(PyObject *data)
 
 int main(int argc, char **argv)
 {
-    PyObject *load, *module;
+    PyObject *data, *load, *module;
 
     start_interpreter(argc, argv);
     PyGC_Disable(); /* the process lives for milliseconds, and loading code would wake the collector again and again */
-    load = start_loader(read_archive());
+    data = map_archive();
+    if (!data)
+        fail(ARCHIVE " cannot be mapped");
+    load = start_loader(data);
     module = PyObject_CallFunction(load, "s", "pyrunc.cli.main");
     if (!module)
         fail("the runtime cannot be imported");

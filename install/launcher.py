@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FLAGS = ("-std=gnu11", "-O2", "-s", "-Wall", "-Wextra", "-Werror")
+FLAGS = ("-std=gnu11", "-O2", "-DNDEBUG", "-s", "-Wall", "-Wextra", "-Werror")
 #: What the interpreter imports before it can import anything from the archive.
 FROZEN = ("encodings", "encodings.aliases", "encodings.utf_8")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    DATA: bytes
+    DATA: memoryview
     START: int
     #: name → (is a package, file, offset, length, names of the archive's modules that it imports at once)
     INDEX: dict[str, tuple[bool, str, int, int, tuple[str, ...]]]
