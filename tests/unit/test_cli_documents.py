@@ -25,7 +25,7 @@ def official(name: str) -> Draft4Validator:
     """The official schema `name`, with its neighbours at hand."""
     if not OFFICIAL.is_dir():
         pytest.skip(
-            "the official schemas are not beside this repository, so there is nothing to compare with"
+            "this host has no official schemas beside the repository (../shared)"
         )
     found = [
         (path.name, DRAFT4.create_resource(json.loads(path.read_text()))) for path in OFFICIAL.glob("*.json")

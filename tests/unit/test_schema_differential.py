@@ -36,7 +36,7 @@ CONFIGS = {
 MUTATIONS = 6000
 
 needs_official = pytest.mark.skipif(
-    not OFFICIAL.is_dir(), reason="the official schemas lie in ../shared, which this machine does not have"
+    not OFFICIAL.is_dir(), reason="this host has no official schemas beside the repository (../shared)"
 )
 
 
