@@ -17,7 +17,10 @@ FROZEN = ("encodings", "encodings.aliases", "encodings.utf_8")
 
 
 def frozen_source() -> str:
-    """C source of the table of frozen modules (Python's Include/cpython/import.h)."""
+    """C source of the table of frozen modules (Python's Include/cpython/import.h).
+
+    Members are named: Python 3.13 has one less than 3.11.
+    """
     rows, arrays = [], []
     for number, name in enumerate(FROZEN):
         spec = find_spec(name)
@@ -26,10 +29,13 @@ def frozen_source() -> str:
         code = marshal.dumps(compile(source, spec.origin, "exec", dont_inherit=True, optimize=2))
         is_package = int(spec.submodule_search_locations is not None)
         arrays.append(f"static const unsigned char code_{number}[] = {{{','.join(map(str, code))}}};\n")
-        rows.append(f'{{"{name}", code_{number}, sizeof code_{number}, {is_package}, NULL}},\n')
+        rows.append(
+            f'{{.name = "{name}", .code = code_{number}, .size = sizeof code_{number}, '
+            f".is_package = {is_package}}},\n"
+        )
     return (
         "#include <Python.h>\n\n" + "".join(arrays) + "\nextern const struct _frozen frozen_modules[];\n"
-        "const struct _frozen frozen_modules[] = {\n" + "".join(rows) + "{NULL, NULL, 0, 0, NULL}};\n"
+        "const struct _frozen frozen_modules[] = {\n" + "".join(rows) + "{.name = NULL}};\n"
     )
 
 
