@@ -128,8 +128,7 @@ def _request(settings: Values, values: Values, container_id: str, log: Log) -> R
         raise PyruncError(
             f"invalid cgroup-manager: {manager}", remedy="use cgroupfs, systemd or disabled", code="usage"
         )
-    systemd = bool(settings["systemd-cgroup"])
-    if systemd or manager == "systemd":
+    if settings["systemd-cgroup"] or manager == "systemd":
         raise PyruncError(
             "the systemd cgroup driver is not supported by this version of pyrunc",
             remedy="leave --systemd-cgroup out, or configure the engine for the cgroupfs driver",
@@ -161,8 +160,6 @@ def _request(settings: Values, values: Values, container_id: str, log: Log) -> R
         keep=bool(values.get("keep")),
         no_subreaper=bool(values.get("no-subreaper")),
         rootless=rootless,
-        systemd_cgroup=systemd,
-        cgroup_manager=manager,
     )
 
 

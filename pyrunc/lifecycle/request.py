@@ -14,12 +14,10 @@ class Request:
     `config_name`: name of the configuration in the bundle. `preserve_fds`: how many descriptors after stdio
     and LISTEN_FDS the process keeps. `rootless`: the caller's word on cgroup permission errors, None for
     auto.
-    `cgroup_manager`: cgroupfs, systemd or disabled (`systemd_cgroup` is the same as the second).
     """
 
     __slots__ = (
         "bundle",
-        "cgroup_manager",
         "config_name",
         "console_socket",
         "container_id",
@@ -34,7 +32,6 @@ class Request:
         "preserve_fds",
         "rootless",
         "store",
-        "systemd_cgroup",
     )
 
     def __init__(
@@ -55,8 +52,6 @@ class Request:
         keep: bool = False,
         no_subreaper: bool = False,
         rootless: bool | None = None,
-        systemd_cgroup: bool = False,
-        cgroup_manager: str = "cgroupfs",
     ) -> None:
         self.store = store
         self.container_id = container_id
@@ -73,5 +68,3 @@ class Request:
         self.keep = keep
         self.no_subreaper = no_subreaper
         self.rootless = rootless
-        self.systemd_cgroup = systemd_cgroup
-        self.cgroup_manager = cgroup_manager

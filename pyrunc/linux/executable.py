@@ -7,7 +7,7 @@ execve(2) itself is explained by `pyrunc.linux.exec_failure`.
 
 from __future__ import annotations
 
-from errno import EACCES
+from errno import EACCES, ENOENT, ENOSYS, ENOTDIR, EPERM
 
 from pyrunc.kernel.constants import AT_EACCESS, AT_FDCWD
 from pyrunc.linux.environment import value_of
@@ -50,15 +50,16 @@ def candidates(process: Process) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def plan_find(config: Config, host: Host, program: Program) -> Register:
+def plan_find(config: Config, host: Host, program: Program, filtered: bool = False) -> Register:
     """Emit the look-up. The register returned holds the address of the path found, for `plan_exec`.
 
-    To run after the change of user and of the working directory. Errors have runc's texts.
+    To run after the change of user and of the working directory. `filtered`: a seccomp filter is loaded
+    before, which may refuse the calls of the look-up. Errors have runc's texts.
     """
     process = config["process"]
     name = process["args"][0]
     shown = f'exec: "{name}"'
-    attempt = _Attempt(program)
+    attempt = _Attempt(program, filtered)
     if "/" in name:
         absent, denied = program.label(), program.label()
         attempt.plan(name, absent, denied)
@@ -89,8 +90,9 @@ def plan_find(config: Config, host: Host, program: Program) -> Register:
 class _Attempt:
     """The steps that try one path; on success they put its address into `found` and go to `done`."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, filtered: bool) -> None:
         self.program = program
+        self.filtered = filtered
         self.status = program.buffer(_STATX_SIZE)
         self.found, self.mode, self.result = program.register(), program.register(), program.register()
         self.done = program.label()
@@ -99,9 +101,10 @@ class _Attempt:
         """Emit them. Goes to `absent` if there is no such file, with the errno negated in `result`."""
         program = self.program
         refused, hit = program.label(), program.label()
+        failed = program.label() if self.filtered else absent
         program.call(
             "statx", AT_FDCWD, path, 0, _STATX_TYPE_MODE, self.status, step=f"look for {path}", of=OF,
-            into=self.result, tolerate=ANY, otherwise=absent,
+            into=self.result, tolerate=ANY, otherwise=failed,
         )  # fmt: skip
         program.load(self.mode, self.status + _STATX_MODE, 2)
         program.branch(self.mode, BITS, _NOT_REGULAR, denied, f"{path} is no regular file")
@@ -114,9 +117,29 @@ class _Attempt:
         program.jump(self.done)
         program.place(refused)
         program.branch(self.result, EQ, -EACCES, denied, f"{path} may not be executed")
-        # A seccomp profile loaded before this one call existed refuses it with another errno: ask the bits.
+        # A seccomp profile older than this one call refuses it with another errno: ask the bits.
         program.branch(self.mode, BITS, 0o111, hit)
         program.jump(denied)
+        if self.filtered:
+            program.place(failed)
+            self._plan_blind(path, absent, denied, hit)
+
+    def _plan_blind(self, path: str, absent: Label, denied: Label, hit: Label) -> None:
+        """Emit the same without statx(2), where a seccomp profile refuses it; execve has the last word then."""
+        program, result = self.program, self.result
+        blind = program.label()
+        program.branch(result, EQ, -EPERM, blind)
+        program.branch(result, EQ, -ENOSYS, blind)
+        program.jump(absent)
+        program.place(blind)
+        step = f"may {path} be executed?"
+        program.call(
+            "faccessat2", AT_FDCWD, path, _X_OK, AT_EACCESS, step=step, of=OF, into=result, tolerate=ANY
+        )
+        program.branch(result, EQ, -ENOENT, absent)
+        program.branch(result, EQ, -ENOTDIR, absent)
+        program.branch(result, EQ, -EACCES, denied)
+        program.jump(hit)
 
 
 def plan_exec(config: Config, program: Program, found: Register, envp: int) -> None:

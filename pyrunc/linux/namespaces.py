@@ -28,6 +28,7 @@ from pyrunc.kernel.constants import (
     PR_SET_DUMPABLE,
 )
 from pyrunc.plan.program import EQ, TALK
+from pyrunc.plan.talk import SAY_PID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,8 +53,6 @@ KINDS: Final = {
 
 #: The order of joining: the mount namespace late, because it moves root and cwd; user apart, see plan_join.
 JOIN_ORDER: Final = ("ipc", "uts", "network", "pid", "cgroup", "time", "mount")
-
-SAY_PID: Final = 2
 
 
 def listed(config: Config) -> dict[str, str]:
@@ -142,8 +141,10 @@ def plan_join(config: Config, host: Host, program: Program) -> None:
     joins = joined(config)
     if not joins:
         return
-    if not host.rootless:
-        # Seen from the joined PID namespace this process is a door to the host's root until pivot_root.
+    if host.euid == 0:
+        # Seen from a joined PID namespace this process is a door to the runtime's root until pivot_root
+        # (CVE-2016-9962). Its files in /proc then belong to the root of the user namespace that it was
+        # executed in, which is the runtime; an ordinary user could not map its ids any more.
         program.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0, step="make init not dumpable")
     retry = []
     for kind in JOIN_ORDER:
@@ -185,7 +186,7 @@ def _plan_second_stage(flags: int, program: Program) -> None:
     program.branch(pid, EQ, 0, second)
     message = program.data(pack("<IIq", SAY_PID, 0, 0))
     program.store(message + 8, pid, 8)
-    program.call("sendto", TALK, message, 16, 0, 0, 0, step="tell the runtime the pid of init")
+    program.call("write", TALK, message, 16, step="tell the runtime the pid of init")
     program.call("exit_group", 0, step="end the first stage")
     program.place(second)
     program.release(pid)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import EBADF
+
 from pyrunc.kernel.constants import CLOSE_RANGE_CLOEXEC, PR_SET_NAME, SOCK_CLOEXEC
 from pyrunc.linux import (
     capabilities,
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from pyrunc.plan.program import Register
 
 
+_NEEDS_ACCEPT = "check that the seccomp filter allows accept4, with which init waits for start"
+
+
 class Choices:
     """What the caller chose that is not in the config, and what the program turned out to need.
 
@@ -50,7 +55,6 @@ class Choices:
 
     __slots__ = (
         "asks_home",
-        "bundle",
         "container_id",
         "extra_descriptors",
         "listen_fds",
@@ -63,7 +67,6 @@ class Choices:
     def __init__(
         self,
         *,
-        bundle: str,
         container_id: str,
         no_pivot: bool = False,
         no_new_keyring: bool = False,
@@ -71,7 +74,6 @@ class Choices:
         listen_fds: int = 0,
         socket: bool = True,
     ) -> None:
-        self.bundle = bundle
         self.container_id = container_id
         self.no_pivot = no_pivot
         self.no_new_keyring = no_new_keyring
@@ -118,11 +120,19 @@ def compile_program(
     rootfs.plan_switch(config, host, program, root)
     _plan_inside(config, host, program, late, proc)
     envp = _plan_environment(config, choices, program)
+    # No descriptor of the runtime survives execve; now, because a filter may not know close_range(2).
+    first = 3 + choices.extra_descriptors
+    program.call(
+        "close_range", first, 0xFFFF_FFFF, CLOSE_RANGE_CLOEXEC, step="close the runtime's descriptors on exec"
+    )
     found = _plan_process(config, host, program, bpf, slave)
     _plan_wait(choices, program)
     choices.started_at = len(program)
+    if config["process"].get("noNewPrivileges") and bpf:
+        # As late as can be, for it must allow all that follows; but a hook in the container is under it too.
+        seccomp.plan(config, program, bpf)
     _plan_hooks(config, "startContainer", program)
-    _plan_exec(config, choices, program, bpf, found, envp)
+    executable.plan_exec(config, program, found, envp)
     return program
 
 
@@ -179,7 +189,8 @@ def _plan_process(
     terminal.plan_attach(config, host, program, slave)
     credentials.plan_stdio_owner(config, host, program)
     again = cwd.plan_enter_before_user(config, host, program)
-    if not config["process"].get("noNewPrivileges") and bpf:
+    filtered = bool(bpf) and not config["process"].get("noNewPrivileges")
+    if bpf and filtered:
         seccomp.plan(config, program, bpf)
     capabilities.plan_before_user(config, host, program)
     credentials.plan_user(config, host, program)
@@ -187,17 +198,22 @@ def _plan_process(
     cwd.plan_enter_after_user(config, host, program, again)
     credentials.plan_umask(config, host, program)
     credentials.plan_no_new_privileges(config, host, program)
-    return executable.plan_find(config, host, program)
+    return executable.plan_find(config, host, program, filtered)
 
 
 def _plan_wait(choices: Choices, program: Program) -> None:
     """Ready; then wait for `start` on its socket, or for the last word of the same runtime."""
+    listener, connection = -1, program.register()
+    if choices.socket:
+        listener = program.inherit("listener")
+        # While create can still say so: a seccomp filter may refuse what `start` will need.
+        program.call(
+            "accept4", -1, 0, 0, SOCK_CLOEXEC, step=_NEEDS_ACCEPT, of="linux.seccomp", tolerate=(EBADF,)
+        )
     say(program, READY, "tell the runtime that init is ready")
     hear(program, "wait until the runtime has saved the state")
     if not choices.socket:
         return
-    listener = program.inherit("listener")
-    connection = program.register()
     program.call("close", TALK, step="end the conversation with create")
     program.call("accept4", listener, 0, 0, SOCK_CLOEXEC, step="wait for start", into=connection)
     program.set(TALK, connection)
@@ -212,16 +228,3 @@ def _plan_hooks(config: Config, kind: Literal["createContainer", "startContainer
         state = program.inherit("hook-state" if kind == "createContainer" else "start-hook-state")
         output = program.inherit("hook-output")
         hooks.plan_hooks(program, kind, listed, state_fd=state, output_fd=output, process=config["process"])
-
-
-def _plan_exec(
-    config: Config, choices: Choices, program: Program, bpf: bytes | None, found: Register, envp: int
-) -> None:
-    """The last steps: no descriptor of the runtime survives execve; the filter last, it need allow no more."""
-    first = 3 + choices.extra_descriptors
-    program.call(
-        "close_range", first, 0xFFFF_FFFF, CLOSE_RANGE_CLOEXEC, step="close the runtime's descriptors on exec"
-    )
-    if config["process"].get("noNewPrivileges") and bpf:
-        seccomp.plan(config, program, bpf)
-    executable.plan_exec(config, program, found, envp)

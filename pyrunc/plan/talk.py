@@ -50,7 +50,8 @@ GO: Final = b"go"
 def say(program: Program, place: int, step: str) -> None:
     """Emit telling the runtime that `place` is reached."""
     message = program.data(pack("<IIq", SAY_REACHED, 0, place))
-    program.call("sendto", TALK, message, 16, 0, 0, 0, step=step)
+    # write(2) and read(2): what a seccomp filter that is loaded by then certainly allows.
+    program.call("write", TALK, message, 16, step=step)
 
 
 def give(program: Program, descriptor: Register, said: int, value: int, *, step: str, of: str) -> None:
@@ -72,7 +73,7 @@ def hear(program: Program, step: str, buffer: int = 0, size: int = 8) -> None:
     """
     length = program.register()
     heard = program.label()
-    program.call("recvfrom", TALK, buffer or program.buffer(size), size - 1, 0, 0, 0, step=step, into=length)
+    program.call("read", TALK, buffer or program.buffer(size), size - 1, step=step, into=length)
     program.branch(length, NE, 0, heard)
     program.call("exit_group", 1, step="end, because the runtime has gone")
     program.place(heard)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
 from _socket import socket as Socket
+from errno import EACCES, EINVAL, ENOSPC, EPERM
 from fcntl import fcntl
 
 from pyrunc.errors import KernelError, PyruncError
@@ -17,6 +18,7 @@ from pyrunc.kernel.constants import (
     F_SEAL_WRITE,
     MFD_ALLOW_SEALING,
     MFD_CLOEXEC,
+    MFD_EXEC,
 )
 
 TYPE_CHECKING = False
@@ -58,10 +60,22 @@ def sealed_copy() -> int:
         image = os.read(source, 1 << 20)
     finally:
         os.close(source)
-    copy = os.memfd_create("pyrunc-init", MFD_CLOEXEC | MFD_ALLOW_SEALING)
+    copy = _executable_memfd()
     os.write(copy, image)
     fcntl(copy, F_ADD_SEALS, _SEALS)
     return copy
+
+
+def _executable_memfd() -> int:
+    """A memfd that may be executed where vm.memfd_noexec is 1; before Linux 6.3 every one may (memfd_create(2))."""
+    flags = MFD_CLOEXEC | MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create("pyrunc-init", flags | MFD_EXEC)
+    except OSError as error:
+        if error.errno == EINVAL:
+            return os.memfd_create("pyrunc-init", flags)
+        remedy = "set vm.memfd_noexec to 0 or 1" if error.errno == EACCES else ""
+        raise KernelError.of("make a sealed copy of pyrunc-init", error, remedy=remedy) from error
 
 
 def _write_program(program: Program) -> int:
@@ -112,10 +126,10 @@ def spawn(program: Program, flags: int, supplies: Mapping[str, int], cgroup: int
 
 
 def _remedy(number: int) -> str:
-    if number == 28:  # ENOSPC
+    if number == ENOSPC:
         return "a limit in /proc/sys/user/max_*_namespaces is reached"
-    if number == 1:  # EPERM
+    if number == EPERM:
         return "creating namespaces is not allowed to this user; rootless containers need a user namespace"
-    if number == 22:  # EINVAL
+    if number == EINVAL:
         return "this kernel lacks one of the namespaces in linux.namespaces"
     return ""
