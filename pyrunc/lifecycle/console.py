@@ -79,4 +79,7 @@ class RawTerminal:
         if self._before is not None:
             import termios
 
-            termios.tcsetattr(self.descriptor, termios.TCSADRAIN, self._before)  # type: ignore[arg-type]
+            try:
+                termios.tcsetattr(self.descriptor, termios.TCSADRAIN, self._before)  # type: ignore[arg-type]
+            except termios.error:
+                pass  # EIO: hung up meanwhile, so there is nothing left to restore

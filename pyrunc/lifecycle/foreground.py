@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import select
+from errno import EIO, EPIPE
+from stat import S_ISFIFO
 
 from pyrunc.kernel.native import syscall
 from pyrunc.lifecycle.console import RawTerminal, copy_size
@@ -17,7 +19,9 @@ else:
 
 #: Signals that cannot be caught, that report faults of this very process (SIGPIPE among them), ...: not forwarded.
 _OWN: Final = {4, 5, 7, 8, 9, 11, 13, 19, 31}
+_ENDING: Final = {1, 2, 3, 15}
 _PIECE: Final = 1 << 16
+_WRITTEN: Final = 4096  # PIPE_BUF: what a pipe that poll(2) calls writable takes without blocking
 _SIGINFO: Final = 128  # sizeof(struct signalfd_siginfo)
 
 
@@ -42,34 +46,109 @@ def adopt_size(master: int) -> None:
 
 
 class _Relay:
-    """Copies between the caller's stdio and the pty's master, without ever blocking on one side."""
+    """Copies between the caller's stdio and the pty's master, without ever blocking on one side.
+
+    A side that fails is closed for good, and the other one goes on: whatever becomes of the caller's stdio,
+    the container is attended to its end.
+    """
 
     def __init__(self, master: int) -> None:
         self.master = master
+        self.output = _own_output()
         self.to_pty = b""
+        self.to_output = b""
         self.input_open = True
+        self.pty_open = True
         os.set_blocking(master, False)
 
-    def read_input(self) -> None:
-        piece = os.read(0, _PIECE)
-        if not piece:
-            self.input_open = False
+    def wanted(self) -> dict[int, int]:
+        """What to wait for, by descriptor. poll(2) always tells of an end, so what is closed is left out."""
+        wanted = {}
+        if self.input_open and len(self.to_pty) < _PIECE:
+            wanted[0] = select.POLLIN
+        if self.to_output:
+            wanted[self.output] = select.POLLOUT
+        events = select.POLLIN if self.pty_open and len(self.to_output) < _PIECE else 0
+        if self.to_pty:
+            events |= select.POLLOUT
+        if events:
+            wanted[self.master] = events
+        return wanted
+
+    def serve(self, ready: dict[int, int]) -> None:
+        """Copy what can be copied now."""
+        if 0 in ready:
+            self._read_input()
+        if self.output in ready:
+            self._write_output()
+        events = ready.get(self.master, 0)
+        if events & select.POLLOUT:
+            self._write_pty()
+        if events & ~select.POLLOUT:
+            self._read_pty()
+
+    def lose_output(self) -> None:
+        """Nobody reads the output any more: hang up, as when the window of a terminal is closed.
+
+        The program gets SIGHUP from the kernel, and EIO where it writes on (pty(7)).
+        """
+        self.to_pty = self.to_output = b""
+        self.input_open = self.pty_open = False
+        if self.master >= 0:
+            os.close(self.master)
+            self.master = -1
+
+    def _read_input(self) -> None:
+        try:
+            piece = os.read(0, _PIECE)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""  # EIO: the terminal has gone, or belongs to another job
+        self.input_open = bool(piece)
         self.to_pty += piece
 
-    def write_pty(self) -> None:
-        self.to_pty = self.to_pty[os.write(self.master, self.to_pty) :]
-
-    def read_pty(self) -> bool:
-        """Copy output; False at its end (EIO once every slave is closed)."""
+    def _write_pty(self) -> None:
         try:
-            piece = os.read(self.master, _PIECE)
+            self.to_pty = self.to_pty[os.write(self.master, self.to_pty) :]
         except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        while piece:
-            piece = piece[os.write(1, piece) :]
-        return True
+            pass
+        except OSError:  # EIO: no slave is open
+            self.to_pty, self.input_open = b"", False
+
+    def _read_pty(self) -> None:
+        try:
+            self.to_output += os.read(self.master, _PIECE)
+        except BlockingIOError:
+            pass
+        except OSError:  # EIO: every slave is closed
+            self.pty_open = self.input_open = False
+            self.to_pty = b""
+
+    def _write_output(self) -> None:
+        try:
+            self.to_output = self.to_output[os.write(self.output, self.to_output[:_WRITTEN]) :]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno in (EPIPE, EIO):
+                self.lose_output()
+            else:
+                self.to_output = b""  # a full disk: this is lost, what comes may find room
+
+
+def _own_output() -> int:
+    """A descriptor of stdout that does not block.
+
+    Opened anew, as O_NONBLOCK on the given one would be felt by all who share it. Where that cannot be (sockets)
+    poll(2) is trusted that a small write finds room; files never block.
+    """
+    try:
+        if os.isatty(1) or S_ISFIFO(os.fstat(1).st_mode):
+            return os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        pass  # not ours to open, or its reader has gone already: writing will tell
+    return 1
 
 
 def attend(pid: int, pidfd: int, signals: int, master: int = -1) -> int:
@@ -86,61 +165,50 @@ def attend(pid: int, pidfd: int, signals: int, master: int = -1) -> int:
 
 def _loop(pid: int, pidfd: int, signals: int, relay: _Relay | None) -> int:
     status: int | None = None
-    poll = select.poll()
-    poll.register(signals, select.POLLIN)
-    poll.register(pidfd, select.POLLIN)
     while True:
+        ended = status is not None
+        wanted = {signals: select.POLLIN}
+        if not ended:
+            wanted[pidfd] = select.POLLIN
         if relay is not None:
-            _watch(poll, relay)
-        for descriptor, events in poll.poll(None if status is None else 0):
-            if descriptor == signals:
-                _forward(signals, pidfd, relay)
-            elif descriptor == pidfd:
-                status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                poll.unregister(pidfd)
-            elif relay is not None and descriptor == relay.master:
-                if events & select.POLLOUT:
-                    relay.write_pty()
-                if events & ~select.POLLOUT and not relay.read_pty():
-                    poll.unregister(relay.master)
-                    relay = None
-            elif relay is not None:
-                relay.read_input()
+            wanted |= relay.wanted()
+        poll = select.poll()
+        for descriptor, events in wanted.items():
+            poll.register(descriptor, events)
+        pending = relay is not None and relay.to_output
+        ready = dict(poll.poll(0 if ended and not pending else None))
+        if signals in ready and not _forward(signals, pidfd, relay) and relay is not None:
+            relay.lose_output()  # only output that nobody takes was left; whoever waits for its end waits for this
+        if pidfd in ready:
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if relay is not None:
+            relay.serve(ready)
         _reap(pid)
-        if status is not None:
-            # What the process wrote before it ended is still in the pty.
-            while relay is not None and select.select([relay.master], [], [], 0)[0] and relay.read_pty():
-                pass
+        # What the process wrote before it ended is still in the pty: until that is empty, and all is written.
+        if ended and (relay is None or not (relay.to_output or relay.master in ready)):
+            assert status is not None
             return status if status >= 0 else 128 - status
 
 
-def _watch(poll: select.poll, relay: _Relay) -> None:
-    poll.register(relay.master, select.POLLIN | (select.POLLOUT if relay.to_pty else 0))
-    if relay.input_open and len(relay.to_pty) < _PIECE:
-        poll.register(0, select.POLLIN)
-    else:
-        try:
-            poll.unregister(0)
-        except KeyError:
-            pass
-
-
-def _forward(signals: int, pidfd: int, relay: _Relay | None) -> None:
+def _forward(signals: int, pidfd: int, relay: _Relay | None) -> bool:
+    """Forward what has arrived; False where it was to end the container's process, which has ended."""
     while True:
         try:
             information = os.read(signals, _SIGINFO)
         except BlockingIOError:
-            return
+            return True
         number = int.from_bytes(information[:4], "little")
         if number == _signal.SIGCHLD:
             continue
         if number == _signal.SIGWINCH and relay is not None:
-            adopt_size(relay.master)
+            if relay.master >= 0:
+                adopt_size(relay.master)
             continue
         try:
             syscall("pidfd_send_signal", pidfd, number, None, 0)
         except ProcessLookupError:
-            return
+            if number in _ENDING:
+                return False
 
 
 def _reap(pid: int) -> None:

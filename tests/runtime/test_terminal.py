@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import pty
 import signal
 import termios
+import time
 from collections.abc import Iterator
+from typing import IO
 
 import pytest
 
 from tests.support import footprint
-from tests.support.runtime import Running, Runtime
+from tests.support.runtime import Container, Running, Runtime, wait_for
 from tests.support.terminal import ConsoleSocket, Master
 
 
@@ -203,6 +207,82 @@ def test_killed_foreground_restores_the_terminal(runtime: Runtime, screen: Scree
     os.kill(children[0] if children else me, signal.SIGTERM)
     assert going.process.wait(10) == 0
     assert termios.tcgetattr(screen.child) == attributes
+
+
+@contextlib.contextmanager
+def piped(runtime: Runtime, script: str, flags: int = 0) -> Iterator[tuple[Container, Running, IO[bytes]]]:
+    """`run` with a terminal inside and a pipe outside: the container, the call, and the end to read from."""
+    bundle = runtime.bundle().shell(script)
+    bundle.process["terminal"] = True
+    container = runtime.container(bundle)
+    reader, writer = os.pipe2(os.O_CLOEXEC | flags)
+    with open(writer, "wb", buffering=0) as out, open(reader, "rb", buffering=0) as pipe:
+        words = ["run", "--bundle", runtime.put(bundle, container.id), container.id]
+        going = runtime.into(out, runtime.temporary()).spawn(*words)
+        out.close()
+        yield container, going, pipe
+
+
+def waiting(pipe: IO[bytes]) -> int:
+    """The bytes in a pipe."""
+    held: bytes = fcntl.ioctl(pipe.fileno(), termios.FIONREAD, bytes(4))
+    return int.from_bytes(held, "little")
+
+
+def ends(going: Running) -> int:
+    """The status of a call whose stdout is a pipe."""
+    try:
+        return going.process.wait(10)
+    finally:
+        footprint.own_children.discard(going.process.pid)
+
+
+def test_foreground_whose_reader_leaves(runtime: Runtime) -> None:
+    """`run | head -1`: the terminal is hung up, the program ends with a write error, and all is removed."""
+    with piped(runtime, "while echo line 2>/dev/null; do :; done; exit 6") as (container, going, pipe):
+        assert pipe.read(4) == b"line"
+        pipe.close()
+        assert ends(going) == 6
+        assert going.err == ""
+        runtime.verb("state", container.id).fails("does not exist")
+
+
+def test_foreground_stays_with_a_container_that_nobody_reads(runtime: Runtime) -> None:
+    """It outlives the hang-up, and signals still reach it."""
+    script = "trap 'exit 7' TERM; trap '' HUP; echo line; while :; do echo line 2>/dev/null; sleep 0.05; done"
+    with piped(runtime, script) as (container, going, pipe):
+        assert pipe.read(4) == b"line"
+        pipe.close()
+        time.sleep(0.5)
+        assert going.process.poll() is None and container.status == "running"
+        going.process.send_signal(signal.SIGTERM)
+        assert ends(going) == 7
+
+
+def test_foreground_output_that_does_not_block(runtime: Runtime) -> None:
+    """stdout is O_NONBLOCK and full for a while: all arrives."""
+    script = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; exit 4"
+    with piped(runtime, script, os.O_NONBLOCK) as (_, going, pipe):
+        os.set_blocking(pipe.fileno(), True)
+        time.sleep(0.5)
+        text = b""
+        while piece := pipe.read(1 << 16):
+            text += piece
+        assert ends(going) == 4 and going.err == ""
+        assert text.count(b"line ") == 20000 and text.endswith(b"line 19999\r\n")
+
+
+def test_foreground_signals_while_output_is_stuck(runtime: Runtime) -> None:
+    """Nobody reads, nobody leaves: signals are forwarded, and one more ends the wait for the reader."""
+    script = "trap 'exit 5' TERM; while :; do echo line; done & while :; do wait; done"
+    with piped(runtime, script) as (container, going, pipe):
+        wait_for(lambda: waiting(pipe) > 57344, say="a full pipe")
+        time.sleep(0.3)
+        going.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: container.status == "stopped", say="the end of the container")
+        assert going.process.poll() is None  # the output is still to be delivered
+        going.process.send_signal(signal.SIGTERM)
+        assert ends(going) == 5
 
 
 # -- refused ---------------------------------------------------------------------------------------------
