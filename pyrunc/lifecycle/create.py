@@ -1,9 +1,10 @@
 """create: from a bundle to a container whose init waits to be started (runtime.md "Lifecycle", steps 1 to 5).
 
 The order, and why: the state directory is claimed first, because the claim is what makes the id unique. The
-record is saved before the cgroup is made, so that `delete --force` finds it after a crash. Limits are set before
-init enters the cgroup, its first step, so that nothing ever runs without them. The record is saved whole before
-init is released to where `start` can reach it. Whatever fails, `Undo` takes back what was made, newest first.
+record is saved before the cgroup is made, with all that is going to be made, so that `delete --force` finds it
+after a crash; and again with init's pid, before a hook of the container can run. Limits are set before init
+enters the cgroup, its first step, so that nothing ever runs without them. The record is saved as ready before init
+is released to where `start` can reach it. Whatever fails, `Undo` takes back what was made, newest first.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pyrunc.kernel.native import syscall
 from pyrunc.lifecycle.console import send_descriptor
 from pyrunc.lifecycle.failure import open_output, save_config, word
 from pyrunc.lifecycle.home import home_of
-from pyrunc.lifecycle.interrupt import Interruptible
+from pyrunc.lifecycle.interrupt import Interruptible, Undisturbed
 from pyrunc.lifecycle.liveness import start_time
 from pyrunc.lifecycle.prepare import prepare
 from pyrunc.lifecycle.status import CREATED, CREATING, STOPPED, state_document
@@ -76,18 +77,21 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
     debug = request.log.debug
     debug(f"compiled {prepared.bundle} to {len(prepared.program)} steps")
     try:
-        directory = request.store.create(request.container_id)
-        undo.push(directory.remove)
+        with Undisturbed():
+            directory = request.store.create(request.container_id)
+            undo.push(directory.remove)
         container = Container(prepared, directory, _new_record(request, prepared))
         directory.save(container.record)
         save_config(directory, prepared.raw)
         undo.push(lambda: _poststop(request, container))
         manager = prepared.manager
-        manager.create()
-        undo.push(manager.undo)
-        # Without a PID namespace of its own, what init has started (a hook) does not end with init.
-        undo.push(manager.kill)
-        if (made := manager.record()) != container.record.cgroup:  # parents were made too
+        with Undisturbed():
+            manager.create()
+            undo.push(manager.remove)
+            # Without a PID namespace of its own, what init has started (a hook) does not end with init.
+            undo.push(manager.kill)
+        # Seldom: somebody made or removed a parent meanwhile, or (rootless) a hierarchy was left out.
+        if (made := manager.record()) != container.record.cgroup:
             container.record.cgroup = made
             directory.save(container.record)
         manager.apply(prepared.config.get("linux", {}).get("resources") or {})
@@ -119,12 +123,11 @@ def _new_record(request: Request, prepared: Prepared) -> Record:
         creator=(pid, start_time(pid) or 0),
         annotations=config.get("annotations") or {},
         owner=host.euid,
-        cgroup=prepared.manager.record(),
+        cgroup=prepared.manager.intent(),
         hooks=dict(config.get("hooks") or {}),
         texts=prepared.program.texts[first:],
         texts_from=first,
         pid_namespace_private=is_new(config, "pid"),
-        terminal=config["process"].get("terminal", False),
         memory_limit=(config.get("linux", {}).get("resources") or {}).get("memory", {}).get("limit", 0),
     )
 
@@ -172,6 +175,9 @@ def _start_init(container: Container, undo: Undo) -> None:
     container.init = init
     container.record.pid = init.pid
     container.record.start_time = start_time(init.pid) or 0
+    # While init is at work on its mounts. From its first hook on it hears nothing, and the end of this process
+    # would not end it: by then the record has to tell who it is.
+    container.directory.save(container.record)
     _write_hook_states(container, supplies)
     for descriptor in opened:
         os.close(descriptor)

@@ -14,7 +14,8 @@ from pyrunc.errors import KernelError, NotFound, PyruncError
 from pyrunc.lifecycle.kill import kill_cgroup
 from pyrunc.lifecycle.liveness import PATIENCE, open_process, wait_end
 from pyrunc.lifecycle.status import CREATED, STOPPED, check_allowed, current, load, state_document
-from pyrunc.linux.signals import SIGKILL, send
+from pyrunc.linux.signals import SIGKILL, SIGTERM, send
+from pyrunc.store.store import STATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ def delete(store: Store, container_id: str, force: bool, log: Log) -> None:
 
 
 def _delete_by_force(directory: Directory, log: Log) -> None:
-    # Killed before the lock is asked for: a create or start that hangs (in a hook, say) holds it, and gives
-    # it up when its init is gone.
+    # Before the lock is asked for: a create or start that hangs (in a hook, say) holds it, and gives it up when
+    # it is interrupted, or its init is gone.
     record = _load_if_sound(directory, log)
     if record:
+        _interrupt_creator(record)
         end(record)
     with directory.lock(PATIENCE):
         record = _load_if_sound(directory, log)
@@ -59,6 +61,8 @@ def _delete_by_force(directory: Directory, log: Log) -> None:
                 end(record)
             destroy(directory, record, log)
         elif directory.is_own():
+            if directory.has(STATE):
+                _end_without_record(directory, log)
             directory.remove()
         else:
             raise PyruncError(
@@ -78,6 +82,44 @@ def _load_if_sound(directory: Directory, log: Log) -> Record | None:
         return None
 
 
+def _interrupt_creator(record: Record) -> None:
+    """Have a `create` that is not finished undo what it has made."""
+    pidfd = -1 if record.ready else open_process(*record.creator)
+    if pidfd < 0:
+        return
+    try:
+        send(pidfd, SIGTERM)
+    except ProcessLookupError:
+        pass  # it has just ended
+    except OSError as error:
+        raise KernelError.of(
+            f"interrupt process {record.creator[0]}, which creates {record.id}", error
+        ) from None
+    finally:
+        os.close(pidfd)
+
+
+def _end_without_record(directory: Directory, log: Log) -> None:
+    """Where state.json is damaged: end the processes in the cgroup that the saved configuration names."""
+    from pyrunc.lifecycle.failure import saved_config
+    from pyrunc.linux.cgroups.layout import layout
+    from pyrunc.linux.cgroups.manager import choose, restore
+
+    try:
+        config = saved_config(directory)
+        chosen = choose(config, directory.id, layout(), os.geteuid() != 0)
+    except (OSError, PyruncError) as error:
+        log.warning(f"its processes, should there be any, were not found: {error}")
+        return
+    # What was made for it nobody knows any more; its own cgroup surely is what it used last.
+    manager = restore({**chosen.record(), "made": [*chosen.paths().values()]})
+    if manager.pids():
+        manager.kill()
+    manager.remove()
+    if (config.get("hooks") or {}).get("poststop"):
+        log.warning("its poststop hooks were not run: the state to give them is lost")
+
+
 def end(record: Record) -> None:
     """SIGKILL the container's processes and wait until the first one has ended."""
     pidfd = open_process(record.pid, record.start_time)
@@ -93,9 +135,9 @@ def end(record: Record) -> None:
         # A frozen process dies when it is thawed, and no PID namespace of its own ends the others with the
         # first.
         if record.cgroup:
-            from pyrunc.linux.cgroups.manager import restore
+            from pyrunc.linux.cgroups.frozen import is_frozen
 
-            if not record.pid_namespace_private or restore(record.cgroup).frozen():
+            if not record.pid_namespace_private or is_frozen(record.cgroup):
                 kill_cgroup(record)
         if not wait_end(pidfd):
             raise PyruncError(
@@ -120,20 +162,35 @@ def _remove_cgroup(record: Record, log: Log) -> None:
     from pyrunc.linux.cgroups.manager import restore
 
     manager = restore(record.cgroup or {})
-    if record.ready:
-        # With a PID namespace of its own nothing of the container is left; who else is in its cgroup is not
-        # ours.
-        if not record.pid_namespace_private:
+    if record.pid:
+        # `create` found the cgroup unused and put init into it. Of a finished one with a PID namespace of its own
+        # nothing is left with init; who else is in the cgroup then is not ours.
+        if not (record.ready and record.pid_namespace_private):
             kill_cgroup(record)
         manager.remove()
         return
-    # The record of an unfinished create may name a cgroup that it never made, because another container
-    # has it: nothing in there is killed, and what cannot be removed is not ours.
+    # Killed before it told of its init. It may not have come to making its cgroup either, and another container
+    # has it: of all in there only an init can be ours, and what cannot be removed for others is not.
+    for pid in _inits(manager.pids()):
+        os.kill(pid, SIGKILL)
     try:
         manager.remove()
     except PyruncError as error:
-        text = f"left alone: {error}"
-        log.warning(text)
+        if _inits(manager.pids()):
+            raise
+        log.warning(f"left alone: {error}")
+
+
+def _inits(pids: list[int]) -> list[int]:
+    """Those of the processes `pids` that still are pyrunc-init, which no other program can pass for."""
+    found = []
+    for pid in pids:
+        try:
+            if os.readlink(f"/proc/{pid}/exe").startswith("/memfd:pyrunc-init "):
+                found.append(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has ended
+    return found
 
 
 def _run_poststop(record: Record, log: Log) -> None:

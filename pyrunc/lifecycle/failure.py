@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from pyrunc.errors import PyruncError
+from pyrunc.store.store import CONFIG, HOOK_OUTPUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,10 +15,6 @@ if TYPE_CHECKING:
     from pyrunc.spawn.conversation import StepFailed
     from pyrunc.store.store import Directory
 
-#: What the container's own hooks print, in the container's state directory.
-HOOK_OUTPUT: Final = "hook-output"
-#: The configuration as it was at create, in the container's state directory.
-CONFIG: Final = "config.json"
 #: Bytes of a hook's output that go into an error.
 OUTPUT_LIMIT: Final = 8192
 

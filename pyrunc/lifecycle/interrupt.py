@@ -47,5 +47,23 @@ class Interruptible:
         raise PyruncError(f"interrupted by {_NAMES[number]}", code="interrupted")
 
 
+class Undisturbed:
+    """While the block runs, the signals of `Interruptible` wait.
+
+    For making a thing and noting that it is there to be undone: between the two it would be lost.
+    """
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        # What arrived before is raised in this very call (`signal.pthread_sigmask`), so nothing is pending here.
+        self._before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _NAMES)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._before)
+
+
 def _nothing(number: int, frame: FrameType | None) -> None:
     """Let the signal pass."""

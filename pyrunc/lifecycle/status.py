@@ -31,7 +31,7 @@ ALLOWED: Final[dict[str, tuple[str, ...]]] = {
 _REFUSALS: Final[dict[tuple[str, str], tuple[str, str]]] = {
     ("start", RUNNING): ("cannot start an already running container", "already-running"),
     ("start", STOPPED): ("cannot start a container that has stopped", "not-running"),
-    ("start", PAUSED): ("cannot start an already running container", "already-running"),
+    ("start", PAUSED): ("cannot start a container in the paused state", "paused"),
     ("start", CREATING): ("cannot start a container that is being created", "creating"),
     ("kill", STOPPED): ("container not running", "not-running"),
     ("kill", CREATING): ("container not running: it is being created", "creating"),
@@ -51,20 +51,19 @@ def current(directory: Directory, record: Record) -> str:
     """The status now.
 
     Without a finished `create` it is creating as long as the creator or the container's process lives; if
-    both are gone, stopped. The first process waits on its socket: created. Its cgroup is frozen: paused.
+    both are gone, stopped. Its cgroup is frozen: paused, also where the first process has not been started: it
+    could not hear of it. The first process waits on its socket: created.
     """
     if not is_alive(record.pid, record.start_time):
         return CREATING if not record.ready and is_alive(*record.creator) else STOPPED
     if not record.ready:
         return CREATING
-    if directory.has(START_SOCKET):
-        return CREATED
     if record.cgroup:
-        from pyrunc.linux.cgroups.manager import restore
+        from pyrunc.linux.cgroups.frozen import is_frozen
 
-        if restore(record.cgroup).frozen():
+        if is_frozen(record.cgroup):
             return PAUSED
-    return RUNNING
+    return CREATED if directory.has(START_SOCKET) else RUNNING
 
 
 def load(directory: Directory) -> Record:

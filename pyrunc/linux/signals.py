@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 SIGKILL: Final[int] = _signal.SIGKILL
+SIGTERM: Final[int] = _signal.SIGTERM
 #: The real-time signals that programs can use; the C library keeps the two below for itself.
 RTMIN: Final[int] = _signal.SIGRTMIN
 RTMAX: Final[int] = _signal.SIGRTMAX

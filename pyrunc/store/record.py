@@ -16,8 +16,9 @@ LAYOUT: Final = 1
 class Record:
     """One container.
 
-    It is saved several times while the container is made, each time before the next thing comes into being,
-    so that a later `delete` finds all there is, wherever the runtime was killed.
+    It is saved several times while the container is made, so that a later `delete` finds all there is, wherever
+    the runtime was killed: with the cgroups that are going to be made, before they are; with the first process,
+    before that runs anything of the container's; as ready, before it can be started.
 
     `layout`: of the file. `oci_version`: that `state` reports. `bundle`, `rootfs`: absolute paths. `created`:
     UTC, RFC 3339. `owner`: uid of the caller of create. `annotations`: of the config.
@@ -25,10 +26,10 @@ class Record:
     `pid`, `start_time`: of the container's first process (0 before it exists) and when it started, field 22
     of /proc/PID/stat in clock ticks: together they name a process for good.
     `pid_namespace_private`: its PID namespace was made for it, so that its end is the end of all in it.
-    `cgroup`: what the cgroup manager recorded, None without one. `hooks`: the config's.
-    `texts`: (label, JSON path) of the steps that `start` lets init take, `texts_from` the number of the
-    first.
-    `terminal`: process.terminal. `memory_limit`: linux.resources.memory.limit, 0 without one.
+    `cgroup`: what the cgroup manager recorded (before there is a `pid`: intended), None without one.
+    `hooks`: the config's. `texts`: (label, JSON path) of the steps that `start` lets init take, `texts_from` the
+    number of the first.
+    `memory_limit`: linux.resources.memory.limit, 0 without one.
     `extra`: properties that a newer version wrote, kept as they are.
     """
 
@@ -50,7 +51,6 @@ class Record:
         "ready",
         "rootfs",
         "start_time",
-        "terminal",
         "texts",
         "texts_from",
     )
@@ -72,7 +72,6 @@ class Record:
         cgroup: dict[str, Any] | None = None,
         texts: list[tuple[str, str]] | None = None,
         texts_from: int = 0,
-        terminal: bool = False,
         memory_limit: int = 0,
         ready: bool = False,
         oci_version: str = SPEC_VERSION,
@@ -93,7 +92,6 @@ class Record:
         self.cgroup = cgroup
         self.texts = texts or []
         self.texts_from = texts_from
-        self.terminal = terminal
         self.memory_limit = memory_limit
         self.ready = ready
         self.extra: dict[str, Any] = {}
@@ -160,7 +158,6 @@ _KINDS: Final[dict[str, Any]] = {
     "hooks": dict,
     "texts": list,
     "texts_from": int,
-    "terminal": bool,
     "memory_limit": int,
 }
 _WRITTEN: Final = tuple(_KINDS)

@@ -26,12 +26,16 @@ if TYPE_CHECKING:
 #: The record of a container, in its directory.
 STATE: Final = "state.json"
 _NEW_STATE: Final = ".state.json.new"
+#: The configuration as it was at create, and what the container's own hooks print.
+CONFIG: Final = "config.json"
+HOOK_OUTPUT: Final = "hook-output"
 #: The socket on which a created container's init waits for `start`, in the container's directory.
 START_SOCKET: Final = "start.sock"
 # What a directory without a record may hold and still be pyrunc's own: a mistaken --root must not make
 # `create` or `delete --force` empty somebody's directory. `create` saves its first record before it makes
 # more.
-_OWN: Final = frozenset((STATE, _NEW_STATE, START_SOCKET))
+_OWN: Final = frozenset((_NEW_STATE, START_SOCKET))
+_OWN_WITH_STATE: Final = _OWN | {STATE, CONFIG, HOOK_OUTPUT}
 
 #: NAME_MAX of every Linux file system: the id is a file name. (runc says 1024, and then fails to make it.)
 ID_LIMIT: Final = 255
@@ -184,8 +188,9 @@ class Directory:
         return True
 
     def is_own(self) -> bool:
-        """Whether a directory without a record holds nothing but what an interrupted `create` leaves."""
-        return _OWN.issuperset(os.listdir(self.fd))
+        """Whether a directory without a sound record holds nothing but what pyrunc puts into one."""
+        names = os.listdir(self.fd)
+        return (_OWN_WITH_STATE if STATE in names else _OWN).issuperset(names)
 
     def remove(self) -> None:
         """Remove the directory with all in it, the record last. Needs the lock.
@@ -270,8 +275,8 @@ class Store:
                 if directory.has(STATE) or not directory.is_own():
                     raise _in_use()
                 _empty(directory.fd)
-                # mkdir's mode was cut by the umask. The container's root must get at start.sock, not list.
-                os.fchmod(directory.fd, 0o711)
+                # mkdir's mode was cut by the umask. Only the runtime looks in here: init has what it needs open.
+                os.fchmod(directory.fd, 0o700)
                 return directory
             except OSError as error:
                 directory.close()
@@ -311,7 +316,7 @@ class Store:
 
     def _make(self, path: str) -> None:
         try:
-            os.mkdir(path, 0o711)
+            os.mkdir(path, 0o700)
         except FileExistsError:
             pass  # the lock decides
         except OSError as error:

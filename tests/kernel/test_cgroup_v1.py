@@ -18,6 +18,7 @@ from pyrunc.errors import KernelError, PyruncError
 from pyrunc.linux.cgroups import files, tree
 from pyrunc.linux.cgroups.layout import layout
 from pyrunc.linux.cgroups.manager import choose, restore
+from tests.support.cgroups import enter
 
 HOST = layout()
 pytestmark = [
@@ -78,7 +79,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         waiting = ("/bin/sh", "-c", 'read go <&0; exec "$@"', "sh", *command)
         process = subprocess.Popen(waiting, stdin=subprocess.PIPE, **options)
         running.append(process)
-        manager.join(process.pid)
+        enter(manager, process.pid)
         assert process.stdin is not None
         process.stdin.write(b"go\n")
         process.stdin.close()
@@ -298,7 +299,7 @@ def test_kill_and_remove_with_cgroups_inside(make: Callable[..., Any], top: str,
     outer = subprocess.Popen(SLEEP)
     inner = subprocess.Popen(SLEEP)
     try:
-        manager.join(outer.pid)
+        enter(manager, outer.pid)
         for path in set(manager.paths().values()):
             os.makedirs(f"{path}/a/b")
         for name in ("cpus", "mems"):
@@ -366,7 +367,7 @@ def test_undo_removes_what_was_made_and_nothing_else(top: str) -> None:
     os.mkdir(f"/sys/fs/cgroup/pids{top}/box")
     manager = choose({"linux": {"cgroupsPath": f"{top}/box"}}, "id", HOST, rootless=False)  # type: ignore[typeddict-item]
     manager.create()
-    manager.undo()
+    manager.remove()
     assert below_cgroups(top) == [f"/sys/fs/cgroup/pids{top}"]
     assert os.path.isdir(f"/sys/fs/cgroup/pids{top}/box")
 
@@ -406,7 +407,6 @@ def test_rootless_goes_without_only_if_nothing_is_asked(top: str) -> None:
             manager.apply(config["linux"].get("resources", {}))
             assert manager.paths() == {}
             assert manager.entrances() == {}
-            manager.join(os.getpid())
 
         return action
 

@@ -23,6 +23,7 @@ from pyrunc.linux.cgroups import files, tree
 from pyrunc.linux.cgroups.devices import program_v2, rules
 from pyrunc.linux.cgroups.layout import Layout, layout
 from pyrunc.linux.cgroups.manager import choose, restore
+from tests.support.cgroups import enter
 
 UNIFIED = layout().v2
 pytestmark = [
@@ -68,7 +69,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         waiting = ("/bin/sh", "-c", 'read go <&0; exec "$@"', "sh", *command)
         process = subprocess.Popen(waiting, stdin=subprocess.PIPE, **options)
         running.append(process)
-        manager.join(process.pid)
+        enter(manager, process.pid)
         assert process.stdin is not None
         process.stdin.write(b"go\n")
         process.stdin.close()
@@ -238,7 +239,7 @@ def test_kill_and_remove_with_cgroups_inside(
     os.makedirs(f"{manager.home}/a/b")
     outer, inner = (subprocess.Popen(("/bin/sleep", "1000")) for _ in range(2))
     try:
-        manager.join(outer.pid)
+        enter(manager, outer.pid)
         files.write(f"{manager.home}/a/b", "cgroup.procs", str(inner.pid))
         assert sorted(manager.pids()) == sorted([outer.pid, inner.pid])
         if paused:
@@ -304,7 +305,8 @@ host = layout()
 assert host.pure_v2 and host.v2.mount == "/sys/fs/cgroup", host.v2
 manager = choose({"linux": {}}, sys.argv[2], host, False)
 assert manager.paths() == {"": "/sys/fs/cgroup/" + sys.argv[2]}
-manager.create(); manager.apply({}); manager.join(os.getpid())
+manager.create(); manager.apply({})
+open(manager.home + "/cgroup.procs", "w").write(str(os.getpid()))
 print(open("/proc/self/cgroup").read().splitlines()[-1])
 """
 

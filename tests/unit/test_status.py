@@ -31,6 +31,7 @@ from pyrunc.linux.cgroups.manager import choose
 from pyrunc.log import Log
 from pyrunc.store.record import Record
 from pyrunc.store.store import START_SOCKET, STATE, Store
+from tests.support.cgroups import enter
 from tests.support.runtime import wait_for
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def test_status_while_it_is_created(containers: Containers) -> None:
 def test_a_frozen_container_is_paused(containers: Containers) -> None:
     manager = containers.cgroup()
     record = containers.make(cgroup=manager.record())
-    manager.join(record.pid)
+    enter(manager, record.pid)
     assert containers.status() == RUNNING
     manager.freeze()
     assert containers.status() == PAUSED
@@ -207,7 +208,7 @@ def test_a_frozen_container_is_paused(containers: Containers) -> None:
 def test_verbs_by_status(verb: str, status: str) -> None:
     texts = {
         ("start", RUNNING): "cannot start an already running container",
-        ("start", PAUSED): "cannot start an already running container",
+        ("start", PAUSED): "cannot start a container in the paused state",
         ("start", STOPPED): "cannot start a container that has stopped",
         ("start", CREATING): "cannot start a container that is being created",
         ("kill", STOPPED): "container not running",
@@ -276,8 +277,8 @@ def test_sigkill_without_a_pid_namespace_ends_all(containers: Containers, init_e
     manager = containers.cgroup()
     record = containers.make(cgroup=manager.record(), pid_namespace_private=False)
     other = containers.process()
-    manager.join(record.pid)
-    manager.join(other.pid)
+    enter(manager, record.pid)
+    enter(manager, other.pid)
     if init_ended:
         containers.end(containers.children[0])
     kill(containers.store, "one", "TERM", stopped_is_fine=True)
@@ -290,7 +291,7 @@ def test_sigkill_without_a_pid_namespace_ends_all(containers: Containers, init_e
 def test_sigkill_reaches_a_paused_container(containers: Containers) -> None:
     manager = containers.cgroup()
     record = containers.make(cgroup=manager.record())
-    manager.join(record.pid)
+    enter(manager, record.pid)
     manager.freeze()
     kill(containers.store, "one", "KILL")
     assert containers.children[0].wait(5) == -9
@@ -387,7 +388,7 @@ def test_delete_removes_the_cgroup_and_what_still_runs_in_it(containers: Contain
     record = containers.make(cgroup=manager.record(), pid_namespace_private=False)
     other = containers.process()
     for pid in (record.pid, other.pid):
-        manager.join(pid)
+        enter(manager, pid)
     assert all(os.path.isdir(path) for path in manager.paths().values())
     containers.delete(force=True)
     assert other.wait(5) == -9
@@ -400,7 +401,7 @@ def test_the_cgroup_of_another_container_is_left_alone(containers: Containers) -
     """A create that was killed before it made its cgroup may name one that another container has."""
     manager = containers.cgroup()
     other = containers.process()
-    manager.join(other.pid)
+    enter(manager, other.pid)
     record = containers.make(STOPPED, cgroup=manager.record(), pid_namespace_private=False)
     with containers.store.open("one") as directory:
         record.ready, record.pid = False, 0
@@ -414,7 +415,7 @@ def test_the_cgroup_of_another_container_is_left_alone(containers: Containers) -
 def test_delete_of_a_paused_container(containers: Containers) -> None:
     manager = containers.cgroup()
     record = containers.make(cgroup=manager.record())
-    manager.join(record.pid)
+    enter(manager, record.pid)
     manager.freeze()
     with pytest.raises(PyruncError, match="not stopped: paused"):
         containers.delete()

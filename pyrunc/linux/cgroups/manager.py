@@ -3,7 +3,7 @@
 layout = cgroups.layout.layout()
 manager = choose(config, container_id, layout, host.rootless)   # nothing is touched yet
 manager.create(); manager.apply(resources)                      # before any process of the container runs
-… spawn, join …
+… spawn: init enters through `entrances` and `directory` …
 manager.kill(); manager.remove()
 """
 
@@ -37,14 +37,8 @@ if TYPE_CHECKING:
             `paths` tells what is there. On failure nothing stays behind.
             """
 
-        def undo(self) -> None:
-            """Remove what `create` made, and nothing that was there before."""
-
         def apply(self, resources: Resources) -> None:
             """Set the limits of `linux.resources`, and the device rules (without any: the default ones)."""
-
-        def join(self, pid: int) -> None:
-            """Put the process `pid` with all its threads into the cgroup."""
 
         def plan_entry(self, program: Program) -> None:
             """Emit the steps by which a single-threaded init enters by itself, through `entrances`.
@@ -60,14 +54,20 @@ if TYPE_CHECKING:
         def directory(self) -> int | None:
             """A descriptor for CLONE_INTO_CGROUP (cgroup v2, also of a hybrid host), else None.
 
-            The caller closes it. Together with `entrances` it replaces `join`.
+            The caller closes it.
             """
 
         def paths(self) -> dict[str, str]:
             """Controller → absolute directory; cgroup v2 has the key "". Empty if there is no cgroup."""
 
         def record(self) -> dict[str, object]:
-            """What `restore` needs, fit for JSON; before `create` without the parents that it makes."""
+            """What `restore` needs, fit for JSON."""
+
+        def intent(self) -> dict[str, object]:
+            """The record before `create`, as if that had made all that is missing now.
+
+            Saved before `create`, it lets `remove` find whatever a `create` that was killed has made.
+            """
 
         def pids(self) -> list[int]:
             """Every process in the cgroup and below."""
@@ -85,9 +85,10 @@ if TYPE_CHECKING:
             """Whether this cgroup was frozen. False if it does not exist."""
 
         def remove(self) -> None:
-            """Remove the cgroup, those inside it, and parents that were made for it and are empty now.
+            """Remove the cgroup, those inside it, and its parents, as far as `create` made them.
 
-            Waits about a second for dying processes. What is missing is fine.
+            A cgroup waits half a second for its dying processes; a parent that has come into use stays. What
+            is missing is fine.
             """
 
         def oom_kills(self) -> int:

@@ -39,6 +39,15 @@ def make(path: str, top: str, made: list[str]) -> bool:
     raise FileNotFoundError(ENOENT, os.strerror(ENOENT), path)
 
 
+def missing(path: str, top: str) -> list[str]:
+    """`path` and its parents below `top` that do not exist, parents first: what `make` is going to make."""
+    found: list[str] = []
+    while len(path) > len(top) and not os.access(path, os.F_OK):
+        found.insert(0, path)
+        path = os.path.dirname(path)
+    return found
+
+
 def make_failed(path: str, error: OSError) -> KernelError:
     """The error for a cgroup that cannot be made."""
     remedy = ""
@@ -75,7 +84,7 @@ def pids(path: str) -> list[int]:
 def remove(path: str) -> None:
     """Remove `path` with every cgroup below it; one that is missing is fine.
 
-    Dying processes keep a cgroup busy for a moment, so this is tried for about a second. Raises KernelError.
+    Dying processes keep a cgroup busy for a moment, so this is tried for half a second. Raises KernelError.
     """
     wait = FIRST_WAIT
     for attempt in range(TRIES):
@@ -94,6 +103,18 @@ def remove(path: str) -> None:
     if number in (EBUSY, ENOTEMPTY) and (left := pids(path)):
         remedy = f"{len(left)} process(es) still in it, such as {left[0]}: kill them first"
     raise KernelError(f"remove cgroup {path}", number, call="rmdir", remedy=remedy)
+
+
+def remove_made(homes: list[str], made: list[str]) -> None:
+    """Remove those of `homes` that are among `made`, and the parents in `made` that nobody uses.
+
+    What was there before the container is not the container's to remove (runtime.md "Delete"). Raises
+    KernelError.
+    """
+    own = [home for home in homes if home in made]
+    for home in own:
+        remove(home)
+    remove_empty([path for path in made if path not in own])
 
 
 def remove_empty(paths: list[str]) -> None:

@@ -11,7 +11,7 @@ import time
 
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import SIGKILL
-from pyrunc.linux.cgroups import files, tree
+from pyrunc.linux.cgroups import files, frozen, tree
 from pyrunc.linux.cgroups.place import place
 from pyrunc.linux.cgroups.resources import needed, pids_limit
 from pyrunc.linux.cgroups.v1 import limits
@@ -76,7 +76,12 @@ class Manager:
     def record(self) -> dict[str, object]:
         """The directories and what was made for them."""
         homes = [[home.path, home.top, list(home.controllers)] for home in self.homes]
-        return {"version": 1, "homes": homes, "made": self._made, "rootless": self._rootless}
+        return {"version": 1, "homes": homes, "made": [*self._made], "rootless": self._rootless}
+
+    def intent(self) -> dict[str, object]:
+        """The record with the directories that are missing."""
+        missing = [path for home in self.homes for path in tree.missing(home.path, home.top)]
+        return {**self.record(), "made": missing}
 
     def home(self, controller: str) -> str:
         """The directory in the hierarchy of `controller`, "" if there is none."""
@@ -109,7 +114,7 @@ class Manager:
                 elif "cpuset" in home.controllers:
                     limits.inherit_cpuset(home.path, home.top)
         except BaseException:
-            self.undo()
+            self.remove()
             raise
         self.homes = kept
 
@@ -126,15 +131,6 @@ class Manager:
             )
         if "cpuset" in home.controllers:
             limits.fill_cpuset(home.path, home.top)
-
-    def undo(self) -> None:
-        """Remove the directories that `create` made."""
-        made = set(self._made)
-        for home in self.homes:
-            if home.path in made:
-                tree.remove(home.path)
-        tree.remove_empty(self._made)
-        self._made = []
 
     def apply(self, resources: Resources) -> None:
         """Write the limits to the files of each controller, then the device list."""
@@ -192,11 +188,6 @@ class Manager:
             )
 
     # -- processes -------------------------------------------------------------------------------------
-
-    def join(self, pid: int) -> None:
-        """Write the pid to cgroup.procs of each hierarchy."""
-        for home in self.homes:
-            files.write(home.path, "cgroup.procs", str(pid))
 
     def plan_entry(self, program: Program) -> None:
         """Emit a write to `tasks` of each v1 hierarchy; clone3 enters the unified one."""
@@ -288,14 +279,7 @@ class Manager:
     def frozen(self) -> bool:
         """Whether the freezer was told so for this cgroup itself."""
         home = self.home("freezer")
-        if not home:
-            return False
-        try:
-            # Not freezer.state, which a frozen parent changes too.
-            return files.get(home, "freezer.self_freezing") == "1"
-        except OSError:
-            # Removed: no process is held there.
-            return False
+        return bool(home) and frozen.told(home, 1)
 
     def oom_kills(self) -> int:
         """From memory.oom_control."""
@@ -306,9 +290,6 @@ class Manager:
             return 0
 
     def remove(self) -> None:
-        """Remove the directory in each hierarchy."""
-        for home in self.homes:
-            tree.remove(home.path)
-        if self._made:
-            own = {home.path for home in self.homes}
-            tree.remove_empty([path for path in self._made if path not in own])
+        """Remove what was made in each hierarchy."""
+        tree.remove_made([home.path for home in self.homes], self._made)
+        self._made = []

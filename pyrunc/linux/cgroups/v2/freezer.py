@@ -46,8 +46,3 @@ def _refuse_own(home: str) -> None:
 def thaw(home: str) -> None:
     """Let the processes go on."""
     write(home, "cgroup.freeze", "0")
-
-
-def frozen(home: str) -> bool:
-    """Whether this cgroup itself was frozen."""
-    return get(home, "cgroup.freeze") == "1"

@@ -7,7 +7,7 @@ from errno import ENOENT
 
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import SIGKILL
-from pyrunc.linux.cgroups import files, tree
+from pyrunc.linux.cgroups import files, frozen, tree
 from pyrunc.linux.cgroups.place import place
 from pyrunc.linux.cgroups.resources import needed, pids_limit
 from pyrunc.linux.cgroups.v2 import controllers
@@ -59,9 +59,13 @@ class Manager:
             "version": 2,
             "home": self.home,
             "top": self.top,
-            "made": self._made,
+            "made": [*self._made],
             "rootless": self._rootless,
         }
+
+    def intent(self) -> dict[str, object]:
+        """The record with the directories that are missing."""
+        return {**self.record(), "made": tree.missing(self.home, self.top)}
 
     def paths(self) -> dict[str, str]:
         """The one directory."""
@@ -77,7 +81,7 @@ class Manager:
             except OSError as error:
                 if self._optional and error.errno in files.DENIED:
                     # Nothing was asked for, and the hierarchy belongs to somebody else.
-                    self.undo()
+                    self.remove()
                     self.home = ""
                     return
                 raise tree.make_failed(self.home, error) from error
@@ -87,7 +91,7 @@ class Manager:
             if self.owner >= 0:
                 self._delegate()
         except BaseException:
-            self.undo()
+            self.remove()
             raise
 
     def _check_unused(self) -> None:
@@ -114,13 +118,6 @@ class Manager:
                 continue
             except OSError as error:
                 raise KernelError.of(f"give {path} to user {self.owner}", error) from error
-
-    def undo(self) -> None:
-        """Remove the directories that `create` made."""
-        if self.home in self._made:
-            tree.remove(self.home)
-        tree.remove_empty(self._made)
-        self._made = []
 
     def apply(self, resources: Resources) -> None:
         """Write the limits, attach the device program, then write the `unified` files."""
@@ -169,11 +166,6 @@ class Manager:
                 raise
 
     # -- processes -------------------------------------------------------------------------------------
-
-    def join(self, pid: int) -> None:
-        """Write the pid to cgroup.procs."""
-        if self.home:
-            files.write(self.home, "cgroup.procs", str(pid))
 
     def plan_entry(self, program: Program) -> None:
         """Nothing: clone3 puts init into `directory`."""
@@ -240,13 +232,7 @@ class Manager:
 
     def frozen(self) -> bool:
         """Whether cgroup.freeze says so."""
-        from pyrunc.linux.cgroups.v2 import freezer
-
-        try:
-            return bool(self.home) and freezer.frozen(self.home)
-        except OSError:
-            # Removed: no process is held there.
-            return False
+        return bool(self.home) and frozen.told(self.home, 2)
 
     def oom_kills(self) -> int:
         """From memory.events."""
@@ -257,10 +243,9 @@ class Manager:
         return files.keyed(text, "oom_kill")
 
     def remove(self) -> None:
-        """Remove the directory."""
-        if self.home:
-            tree.remove(self.home)
-        tree.remove_empty([path for path in self._made if path != self.home])
+        """Remove what was made."""
+        tree.remove_made([self.home], self._made)
+        self._made = []
 
 
 def refuse_unholdable(resources: Resources) -> None:

@@ -1,0 +1,26 @@
+"""Is a container's cgroup frozen? A module of its own, for `state` and `start` ask nothing else of cgroups."""
+
+from __future__ import annotations
+
+from pyrunc.linux.cgroups.files import get
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+def told(home: str, version: int) -> bool:
+    """Whether the cgroup `home` itself, not a parent, was told to freeze. False if it does not exist."""
+    try:
+        # Not freezer.state, which a frozen parent changes, too.
+        return get(home, "freezer.self_freezing" if version == 1 else "cgroup.freeze") == "1"
+    except OSError:
+        return False  # removed: no process is held there
+
+
+def is_frozen(record: Mapping[str, Any]) -> bool:
+    """The same of the cgroup whose manager wrote `record`."""
+    if record["version"] == 2:
+        return bool(record["home"]) and told(record["home"], 2)
+    return any("freezer" in controllers and told(path, 1) for path, _, controllers in record["homes"])
