@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from stat import S_ISREG
 from struct import pack
 
 from pyrunc.kernel.constants import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS
@@ -24,3 +25,17 @@ def open_in_root(root: int, path: str | bytes, flags: int, mode: int = 0) -> int
     """
     raw = path if isinstance(path, bytes) else os.fsencode(path)
     return syscall("openat2", root, raw, open_how(flags, mode), OPEN_HOW_SIZE)
+
+
+def open_regular(root: int, path: str | bytes) -> int:
+    """`path` inside `root` opened for reading, or -1 if it is not a regular file. Raises OSError.
+
+    Opening a device or a FIFO can have effects, so a descriptor without access comes first.
+    """
+    handle = open_in_root(root, path, os.O_PATH)
+    try:
+        if not S_ISREG(os.fstat(handle).st_mode):
+            return -1
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    finally:
+        os.close(handle)

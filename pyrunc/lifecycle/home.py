@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import stat
 
-from pyrunc.kernel.paths import open_in_root
+from pyrunc.kernel.paths import open_regular
 from pyrunc.linux.environment import find_home
 
 TYPE_CHECKING = False
@@ -22,15 +21,14 @@ def home_of(pid: int, config: Config) -> str:
     """The home directory of process.user.uid as the container of `pid` sees it, "/" where it is not listed."""
     root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # O_NONBLOCK: the image may have put a FIFO there.
-        passwd = open_in_root(root, "etc/passwd", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        passwd = open_regular(root, "etc/passwd")
     except OSError:
         return "/"
     finally:
         os.close(root)
+    if passwd < 0:
+        return "/"  # a device or a FIFO that the image has put there
     try:
-        if not stat.S_ISREG(os.fstat(passwd).st_mode):
-            return "/"
         text = os.read(passwd, PASSWD_LIMIT)
     finally:
         os.close(passwd)

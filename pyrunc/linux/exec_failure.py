@@ -13,7 +13,7 @@ from stat import S_ISREG
 from struct import error as StructError
 from struct import unpack_from
 
-from pyrunc.kernel.paths import open_in_root
+from pyrunc.kernel.paths import open_in_root, open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def explain_exec_failure(root: int, paths: Sequence[str], number: int, cwd: str 
     for path in paths:
         absolute = path if path.startswith("/") else f"{cwd}/{path}"
         try:
-            fd = _open_regular(root, absolute)
+            fd = open_regular(root, absolute)
         except OSError:
             continue
         if fd < 0:
@@ -62,20 +62,6 @@ def explain_exec_failure(root: int, paths: Sequence[str], number: int, cwd: str 
         finally:
             os.close(fd)
     return ""
-
-
-def _open_regular(root: int, path: str) -> int:
-    """The file opened for reading, or -1 if it is not a regular one. Raises OSError.
-
-    Opening a device or a FIFO can have effects, so a descriptor without access comes first.
-    """
-    handle = open_in_root(root, path, os.O_PATH)
-    try:
-        if not S_ISREG(os.fstat(handle).st_mode):
-            return -1
-        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    finally:
-        os.close(handle)
 
 
 def _explain(root: int, fd: int, path: str, number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import Any
 
 import pytest
@@ -98,7 +99,13 @@ def test_home_with_hostile_passwd(runtime: Runtime) -> None:
     bundle = runtime.bundle()
     (bundle.rootfs / "etc" / "passwd").unlink()
     os.mkfifo(bundle.rootfs / "etc" / "passwd")
-    assert "HOME=/" in runtime.ask(bundle, "env")["env"]
+    # Even opening it would have an effect, with a device on the hardware: this writer waits for a reader.
+    with subprocess.Popen(["sh", "-c", f"exec 9> {bundle.rootfs}/etc/passwd"]) as writer:
+        try:
+            assert "HOME=/" in runtime.ask(bundle, "env")["env"]
+            assert writer.poll() is None, "the FIFO was opened"
+        finally:
+            writer.kill()
 
 
 def test_home_of_passwd_through_absolute_link(runtime: Runtime) -> None:
