@@ -1,8 +1,12 @@
-"""Everything of create that touches nothing: load, probe, check, compile."""
+"""Everything of create before anything of the container is made: load, probe, check, compile.
+
+The one thing written is a compiled seccomp filter, in the cache below the state root.
+"""
 
 from __future__ import annotations
 
 import os
+from errno import EBADF
 
 from pyrunc.config.load import load
 from pyrunc.errors import KernelError, PyruncError
@@ -17,11 +21,17 @@ from pyrunc.validate.check import check_rules, check_shape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from pyrunc.config.spec import Config
     from pyrunc.lifecycle.request import Request
     from pyrunc.linux.cgroups.manager import Manager
     from pyrunc.plan.host import Host
     from pyrunc.plan.program import Program
+
+#: How many descriptors a container can be given: init is started with at most 256 (native/border.c), among
+#: them stdio, those of the namespaces to join, of each cgroup hierarchy, and its own.
+DESCRIPTORS_MAX: Final = 200
 
 
 class Prepared:
@@ -78,7 +88,6 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
             request.log.warning(str(warning))
         _check_terminal(request, config, foreground)
         choices = Choices(
-            bundle=loaded.bundle,
             container_id=request.container_id,
             no_pivot=request.no_pivot,
             no_new_keyring=request.no_new_keyring,
@@ -122,15 +131,24 @@ def _listen_fds() -> int:
 
 
 def _extra_descriptors(preserve: int) -> int:
-    """How many descriptors from 3 on belong to the container. Raises where one is not open."""
+    """How many descriptors from 3 on belong to the container. Raises where one was not given by the caller."""
     count = _listen_fds() + preserve
+    if count > DESCRIPTORS_MAX:
+        raise PyruncError(
+            f"cannot preserve {count} descriptors, at most {DESCRIPTORS_MAX}",
+            remedy="--preserve-fds and LISTEN_FDS count together",
+        )
     for descriptor in range(3, 3 + count):
         try:
-            os.fstat(descriptor)
+            # Close-on-exec is what this process has opened, such as its log, and no caller could have given.
+            if os.get_inheritable(descriptor):
+                continue
+            number = EBADF
         except OSError as error:
-            raise KernelError.of(
-                f"unable to stat preserved-fd {descriptor} (of {count})",
-                error,
-                remedy="--preserve-fds counts the open descriptors from 3 on",
-            ) from error
+            number = error.errno or 0
+        raise KernelError(
+            f"unable to stat preserved-fd {descriptor} (of {count})",
+            number,
+            remedy="--preserve-fds counts the open descriptors from 3 on",
+        )
     return count

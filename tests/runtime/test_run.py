@@ -156,6 +156,30 @@ def test_preserved_fd_that_is_not_open(runtime: Runtime) -> None:
     before.assert_unchanged()
 
 
+def test_preserved_fd_that_is_the_runtimes_own(runtime: Runtime) -> None:
+    """Descriptor 3 is not given, but the runtime's log may have that number: the container must not get it."""
+    twin = runtime.like()
+    twin.globals = [*runtime.globals, "--log", str(runtime.folder / "log")]
+    bundle = runtime.bundle().ask("fds")
+    before = twin.footprint(bundle)
+    for count in range(1, 5):
+        twin.run(bundle, "--preserve-fds", str(count)).fails("preserved-fd", "bad file descriptor")
+    (runtime.folder / "log").unlink()
+    before.assert_unchanged()
+
+
+def test_more_preserved_fds_than_init_can_be_given(runtime: Runtime) -> None:
+    def arrange() -> None:
+        for number in range(3, 303):
+            os.dup2(0, number)
+
+    bundle = runtime.bundle().ask("fds")
+    outcome = runtime.run(bundle, "--preserve-fds", "300", preexec_fn=arrange, close_fds=False)
+    outcome.fails("300 descriptors", "at most 200")
+    many = runtime.run(bundle, "--preserve-fds", "200", preexec_fn=arrange, close_fds=False).ok()
+    assert len(many.testimony["fds"]) == 203
+
+
 def test_listen_fds(runtime: Runtime) -> None:
     """systemd's socket activation: LISTEN_FDS counts, LISTEN_PID is 1 inside."""
     with socket.socket(socket.AF_UNIX) as listener:
