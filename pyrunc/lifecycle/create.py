@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET
 from _socket import socket as Socket
-from fcntl import fcntl
+from fcntl import F_SETFL, fcntl
 
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE
 from pyrunc.kernel.native import syscall
 from pyrunc.lifecycle.console import send_descriptor
-from pyrunc.lifecycle.failure import open_output, save_config, word
+from pyrunc.lifecycle.failure import save_config, word
 from pyrunc.lifecycle.home import home_of
 from pyrunc.lifecycle.interrupt import Interruptible, Undisturbed
 from pyrunc.lifecycle.liveness import start_time
@@ -103,7 +103,7 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
         except InitEnded as error:
             raise _why(error, container) from error
         except StepFailed as error:
-            raise word(error, prepared.config, directory) from error
+            raise word(error, prepared.config) from error
         container.record.ready = True
         directory.save(container.record)
         debug("init is ready")
@@ -125,7 +125,7 @@ def _new_record(request: Request, prepared: Prepared) -> Record:
         owner=host.euid,
         cgroup=prepared.manager.intent(),
         hooks=dict(config.get("hooks") or {}),
-        texts=prepared.program.texts[first:],
+        texts=prepared.program.texts_from(first),
         texts_from=first,
         pid_namespace_private=is_new(config, "pid"),
         memory_limit=(config.get("linux", {}).get("resources") or {}).get("memory", {}).get("limit", 0),
@@ -157,7 +157,9 @@ def _start_init(container: Container, undo: Undo) -> None:
             supplies[name] = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             opened.append(supplies[name])
     if "hook-output" in program.slots:
-        supplies["hook-output"] = open_output(container.directory)
+        # Memory, charged to the container as it is written; a file of the host could be made to fill its disk.
+        supplies["hook-output"] = os.memfd_create("hook-output", os.MFD_CLOEXEC)
+        fcntl(supplies["hook-output"], F_SETFL, os.O_APPEND)
         opened.append(supplies["hook-output"])
     cgroup = prepared.manager.directory()
     flags = 0 if joined(config) else new_flags(config)

@@ -5,37 +5,13 @@ from __future__ import annotations
 import os
 
 from pyrunc.errors import PyruncError
-from pyrunc.store.store import CONFIG, HOOK_OUTPUT
+from pyrunc.store.store import CONFIG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
-
     from pyrunc.config.spec import Config
     from pyrunc.spawn.conversation import StepFailed
     from pyrunc.store.store import Directory
-
-#: Bytes of a hook's output that go into an error.
-OUTPUT_LIMIT: Final = 8192
-
-
-def open_output(directory: Directory) -> int:
-    """A descriptor for the output of the hooks that init runs."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    return os.open(HOOK_OUTPUT, flags, 0o600, dir_fd=directory.fd)
-
-
-def read_output(directory: Directory) -> bytes:
-    """What the hook that init ran last has printed."""
-    try:
-        descriptor = os.open(HOOK_OUTPUT, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory.fd)
-    except FileNotFoundError:
-        return b""
-    try:
-        size = os.fstat(descriptor).st_size
-        return os.pread(descriptor, OUTPUT_LIMIT, max(0, size - OUTPUT_LIMIT))
-    finally:
-        os.close(descriptor)
 
 
 def save_config(directory: Directory, raw: bytes) -> None:
@@ -59,7 +35,7 @@ def saved_config(directory: Directory) -> Config:
     return config
 
 
-def word(error: StepFailed, config: Config, directory: Directory, root: int = -1) -> PyruncError:
+def word(error: StepFailed, config: Config, root: int = -1) -> PyruncError:
     """The error for the user.
 
     `root` is the container's root directory (O_PATH), for finding out why its program could not be executed.
@@ -69,7 +45,7 @@ def word(error: StepFailed, config: Config, directory: Directory, root: int = -1
 
         if error.number:
             return PyruncError(error.message, code="hook-failed")
-        return PyruncError(explain_hook_failure(error.step, read_output(directory)), code="hook-failed")
+        return PyruncError(explain_hook_failure(error.step, error.output), code="hook-failed")
     if error.path.startswith("mounts"):
         from pyrunc.linux.mounts.explain import explain
 

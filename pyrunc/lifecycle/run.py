@@ -57,7 +57,7 @@ def _start(container: Container) -> None:
         talk.go()
         await_exec(talk, container.record)
     except StepFailed as error:
-        raise word(error, container.prepared.config, container.directory, root) from error
+        raise word(error, container.prepared.config, root) from error
     finally:
         os.close(root)
 

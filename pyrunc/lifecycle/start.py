@@ -47,7 +47,7 @@ def start(store: Store, container_id: str) -> None:
             try:
                 await_exec(talk, record)
             except StepFailed as error:
-                raise word(error, saved_config(directory), directory, root) from error
+                raise word(error, saved_config(directory), root) from error
             run_poststart(record, pidfd)
         finally:
             os.close(root)

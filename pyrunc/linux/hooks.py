@@ -14,7 +14,7 @@ import os
 import time
 from _signal import strsignal  # type: ignore[import-not-found]  # `signal` costs 5 ms
 from errno import EINVAL, ESRCH
-from struct import pack, unpack
+from struct import pack
 
 from pyrunc.errors import PyruncError, kernel_word
 from pyrunc.kernel.constants import (
@@ -30,7 +30,8 @@ from pyrunc.kernel.constants import (
     SIGKILL,
 )
 from pyrunc.linux.environment import environment
-from pyrunc.plan.program import EQ
+from pyrunc.plan.program import EQ, TALK
+from pyrunc.plan.talk import OUTPUT_SIZE, SAY_OUTPUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
     from pyrunc.config.spec import Hook, Process
     from pyrunc.plan.program import Program, Register
 
-#: How much of a hook's stdout and of its stderr is kept for the error text: the end, in bytes.
-KEPT: Final = 4096
+#: How much of a hook's stdout and of its stderr is kept for the error text: the end, in bytes. One more is read,
+#: to see whether there was more.
+KEPT: Final = OUTPUT_SIZE - 1
 
 #: linux/pidfd.h, since Linux 6.9.
 PIDFD_SIGNAL_PROCESS_GROUP: Final = 4
@@ -237,14 +239,15 @@ def plan_hooks(
 ) -> None:
     """Emit the hooks: for each a child that execs it, and the wait for it.
 
-    `state_fd` holds the state, `output_fd` is a file for what the hook writes; both are numbers in init, above
-    2. A failure ends init; its text is completed by `explain_hook_failure`. A startContainer hook without an
-    environment of its own gets that of `process`, as with runc; any other an empty one.
+    `state_fd` holds the state, `output_fd` is a memfd for what the hook writes; both are numbers in init, above
+    2. A failure ends init, after SAY_OUTPUT; its text is completed by `explain_hook_failure`. A startContainer
+    hook without an environment of its own gets that of `process`, as with runc; any other an empty one.
     """
     inherited = (process.get("env") or ()) if kind == "startContainer" else ()
+    kept = program.buffer(OUTPUT_SIZE)
     for index, hook in enumerate(hooks):
         _plan_hook(program, f"error running {kind} hook #{index}", f"hooks.{kind}[{index}]", hook,
-                   state_fd, output_fd, inherited)  # fmt: skip
+                   state_fd, output_fd, inherited, kept)  # fmt: skip
 
 
 def _plan_hook(
@@ -255,6 +258,7 @@ def _plan_hook(
     state_fd: int | Register,
     output_fd: int | Register,
     inherited: Sequence[str],
+    kept: int,
 ) -> None:
     path = hook["path"]
     pid, value = program.register(), program.register()
@@ -283,13 +287,31 @@ def _plan_hook(
     program.call("close", value, step=f"{text}: close its pidfd", of=of)
     program.load(value, status, 4)
     program.branch(value, EQ, 0, good, "it succeeded")
-    program.call("lseek", output_fd, 0, 2, step=f"{text}: go to the end of the output", of=of)
-    program.call("write", output_fd, status, 4, step=f"{text}: tell its status", of=of)
+    _plan_output(program, text, of, value, output_fd, kept)
     program.fail(0, text, of)
     program.place(child)
     _plan_child(program, text, of, hook, state_fd, output_fd, inherited)
     program.place(good)
     program.release(pid, value)
+
+
+def _plan_output(
+    program: Program, text: str, of: str, status: Register, output_fd: int | Register, kept: int
+) -> None:
+    """Emit telling the runtime the status and the end of the output: SAY_OUTPUT, in one message of two parts."""
+    message = program.data(pack("<IIq", SAY_OUTPUT, 0, 0))
+    program.store(message + 8, status, 8)
+    parts = program.data(pack("<QQQQ", message, 16, kept, 0))
+    step = f"{text}: read its output"
+    program.call("lseek", output_fd, 0, os.SEEK_SET, step=step, of=of)
+    # EINVAL: it is shorter than that.
+    program.call("lseek", output_fd, -OUTPUT_SIZE, os.SEEK_END, step=step, of=of, tolerate=(EINVAL,))
+    length = program.register()
+    program.call("read", output_fd, kept, OUTPUT_SIZE, step=step, of=of, into=length)
+    program.store(parts + 24, length, 8)
+    # As in native/init.c: writev(2) is allowed by any seccomp filter.
+    program.call("writev", TALK, parts, 2, step=f"{text}: tell its output", of=of)
+    program.release(length)
 
 
 def _plan_timeout(
@@ -337,13 +359,12 @@ def _plan_child(
     program.call("execve", path, args, env, step=f"{text}: exec {path}", of=of)
 
 
-def explain_hook_failure(step: str, output: bytes) -> str:
-    """The whole text for a failed step of `plan_hooks`, given the contents of the output memfd.
+def explain_hook_failure(step: str, output: tuple[int, bytes] | None) -> str:
+    """The whole text for a failed step of `plan_hooks`, given what SAY_OUTPUT told: wait status and output.
 
-    The step `error running KIND hook #N` has the hook's status in the last four bytes; another one (the hook
-    could not be started, or ran too long) has a complete text and needs no more.
+    Without it (the hook could not be started, or ran too long) the step has a complete text and needs no more.
     """
-    if not step.rpartition("#")[2].isdigit() or len(output) < 4:
+    if output is None:
         return step
-    (status,) = unpack("<I", output[-4:])
-    return f"{step}: {exit_text(status)}, output: {_shown(output[:-4])}"
+    status, written = output
+    return f"{step}: {exit_text(status)}, output: {_shown(written)}"

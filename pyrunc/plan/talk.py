@@ -20,7 +20,8 @@
       connect, "go"      ───────────────────────────────▶  startContainer hooks, seccomp, execve
                          ◀──────── end of file: it runs
 
-At any step SAY_FAILED with the step's number, errno and detail may come instead; then init has ended.
+At any step SAY_FAILED with the step's number, errno and detail may come instead; then init has ended. Where a
+hook that init ran has failed, SAY_OUTPUT with its wait status and the end of its output comes before.
 End of file on init's side means that the runtime died: init ends. `pyrunc run` is both runtimes at once and
 says its last "go" on the first socket, without start.sock.
 """
@@ -39,7 +40,10 @@ if TYPE_CHECKING:
     from pyrunc.plan.program import Program, Register
 
 #: native/init.h, enum said.
-SAY_FAILED, SAY_PID, SAY_REACHED, SAY_CONSOLE, SAY_COPY = 1, 2, 3, 4, 5
+SAY_FAILED, SAY_PID, SAY_REACHED, SAY_CONSOLE, SAY_COPY, SAY_OUTPUT = 1, 2, 3, 4, 5, 6
+
+#: Bytes of a hook's output in SAY_OUTPUT, at most.
+OUTPUT_SIZE: Final = 4097
 
 #: The places of SAY_REACHED.
 HOOKS, HOME, READY = 1, 2, 3

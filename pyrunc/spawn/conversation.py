@@ -7,7 +7,16 @@ from _socket import CMSG_SPACE
 from struct import calcsize, unpack_from
 
 from pyrunc.errors import KernelError, PyruncError
-from pyrunc.plan.talk import GO, SAY_CONSOLE, SAY_COPY, SAY_FAILED, SAY_PID, SAY_REACHED
+from pyrunc.plan.talk import (
+    GO,
+    OUTPUT_SIZE,
+    SAY_CONSOLE,
+    SAY_COPY,
+    SAY_FAILED,
+    SAY_OUTPUT,
+    SAY_PID,
+    SAY_REACHED,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +45,12 @@ class InitEnded(PyruncError):
 
 
 class StepFailed(KernelError):
-    """A step of the program failed in init. `path` is the JSON path the step comes from, `index` its number."""
+    """A step of the program failed in init. `path` is the JSON path the step comes from, `index` its number.
+
+    `output`: the wait status of a hook that failed, and the end of what it wrote.
+    """
+
+    output: tuple[int, bytes] | None = None
 
     def __init__(self, step: str, number: int, detail: str, path: str, index: int) -> None:
         super().__init__(step, number, detail=detail)
@@ -59,16 +73,17 @@ class Message:
 class Conversation:
     """Typed messages over the socket `talk`; `texts[i - first]` words the program's step i."""
 
-    __slots__ = ("first", "talk", "texts")
+    __slots__ = ("first", "output", "talk", "texts")
 
     def __init__(self, talk: Socket, texts: Sequence[Sequence[str]], first: int = 0) -> None:
         self.talk = talk
         self.texts = texts
         self.first = first
+        self.output: tuple[int, bytes] | None = None
 
     def hear(self) -> Message | None:
         """The next message, or None at the end of file. Raises StepFailed."""
-        data, ancillary, _, _ = self.talk.recvmsg(_SIZE + 256, CMSG_SPACE(4))
+        data, ancillary, _, _ = self.talk.recvmsg(_SIZE + OUTPUT_SIZE, CMSG_SPACE(4))
         if not data:
             return None
         said, step, value = unpack_from(_MESSAGE, data)
@@ -76,6 +91,9 @@ class Conversation:
         for _, _, payload in ancillary:
             descriptor = unpack_from("<i", payload)[0]
             os.set_inheritable(descriptor, False)
+        if said == SAY_OUTPUT:
+            self.output = value, data[_SIZE:]
+            return self.hear()
         if said == SAY_FAILED:
             from pyrunc.linux.mounts.explain import kernel_sentence
 
@@ -83,7 +101,9 @@ class Conversation:
             if step == NO_STEP:
                 raise StepFailed("start pyrunc-init", value, detail, "", step)
             text, path = self.texts[step - self.first]
-            raise StepFailed(text, value, detail, path, step)
+            failure = StepFailed(text, value, detail, path, step)
+            failure.output = self.output
+            raise failure
         return Message(said, value, descriptor)
 
     def expect(self, said: int, value: int | None = None) -> Message:

@@ -26,16 +26,15 @@ if TYPE_CHECKING:
 #: The record of a container, in its directory.
 STATE: Final = "state.json"
 _NEW_STATE: Final = ".state.json.new"
-#: The configuration as it was at create, and what the container's own hooks print.
+#: The configuration as it was at create.
 CONFIG: Final = "config.json"
-HOOK_OUTPUT: Final = "hook-output"
 #: The socket on which a created container's init waits for `start`, in the container's directory.
 START_SOCKET: Final = "start.sock"
 # What a directory without a record may hold and still be pyrunc's own: a mistaken --root must not make
 # `create` or `delete --force` empty somebody's directory. `create` saves its first record before it makes
 # more.
 _OWN: Final = frozenset((_NEW_STATE, START_SOCKET))
-_OWN_WITH_STATE: Final = _OWN | {STATE, CONFIG, HOOK_OUTPUT}
+_OWN_WITH_STATE: Final = _OWN | {STATE, CONFIG}
 
 #: NAME_MAX of every Linux file system: the id is a file name. (runc says 1024, and then fails to make it.)
 ID_LIMIT: Final = 255

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pyrunc.linux.hooks import explain_hook_failure, plan_hooks, state_file
+from pyrunc.linux.hooks import KEPT, explain_hook_failure, plan_hooks, state_file
 from tests.support import program as init
 
 NEWPID = 0x20000000
@@ -40,14 +40,13 @@ class Run:
             )
             self.program.call("exit_group", 7, step="exit")
             self.outcome = init.run(self.program, flags, {"state": stdin, "output": output})
-            self.output = os.pread(output, 1 << 20, 0)
         finally:
             os.close(output)
             os.close(stdin)
 
     @property
     def failure(self) -> str:
-        return explain_hook_failure(self.outcome.failure, self.output)
+        return explain_hook_failure(self.outcome.failure, self.outcome.failures[0].output)
 
 
 def test_all_run_in_order_with_the_state(tmp_path: Path) -> None:
@@ -68,6 +67,12 @@ def test_failure_stops_with_status_and_output(tmp_path: Path) -> None:
     assert run.failure == "error running createContainer hook #1: exit status 3, output: out\nerr"
     assert run.outcome.failures[0].path == "hooks.createContainer[1]"
     assert not (tmp_path / "ran").exists()
+
+
+def test_only_the_end_of_long_output_is_told() -> None:
+    run = Run(shell("i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done; exit 1"))
+    assert "output: …" in run.failure and run.failure.endswith("19998\n19999")
+    assert len(run.failure) < KEPT + 100
 
 
 def test_signal() -> None:

@@ -342,6 +342,26 @@ def test_child_of_a_failing_container_hook(runtime: Runtime, bundle: Bundle) -> 
     before.assert_unchanged()
 
 
+@pytest.mark.parametrize("kind", ["createContainer", "startContainer"])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_container_hook_gets_no_file_of_the_host(
+    runtime: Runtime, bundle: Bundle, kind: str, mapped: bool
+) -> None:
+    """What it prints goes to memory that is charged to it: it cannot fill the host's /run, nor read or keep more."""
+    if mapped:
+        bundle.map_ids()
+    bundle.hook(kind, "readlink /proc/self/fd/1; readlink /proc/self/fd/2; echo on stderr >&2; exit 3")
+    container = runtime.container(bundle)
+    outcome = container.create()
+    if kind == "startContainer":
+        outcome.ok()
+        assert not any("hook" in name for name in os.listdir(runtime.root / container.id))
+        outcome = container.start()
+    outcome.fails(f"{kind} hook", "exit status 3", "on stderr")
+    lines = outcome.err.partition("output: ")[2].split("\\n")
+    assert [line.split()[0] for line in lines[:2]] == ["/memfd:hook-output"] * 2
+
+
 def test_hook_killed_by_a_signal(runtime: Runtime, bundle: Bundle) -> None:
     bundle.hook("createRuntime", "kill -9 $$")
     before = runtime.footprint(bundle)
