@@ -226,8 +226,8 @@ def _converse(container: Container) -> None:
     if listed:
         container.hooks_reached = True
         state = state_document(container.record, CREATING).encode()
-        hooks.run_hooks("prestart", listed.get("prestart") or (), state)
-        hooks.run_hooks("createRuntime", listed.get("createRuntime") or (), state)
+        hooks.run_hooks("prestart", listed.get("prestart") or (), state, prepared.bundle)
+        hooks.run_hooks("createRuntime", listed.get("createRuntime") or (), state, prepared.bundle)
     talk.go()
     if prepared.choices.asks_home:
         talk.expect(SAY_REACHED, HOME)
@@ -280,7 +280,7 @@ def _poststop(request: Request, container: Container) -> None:
     record = container.record
     if container.hooks_reached:
         state = state_document(record, STOPPED).encode()
-        for warning in hooks.run_poststop(record.hooks.get("poststop") or (), state):
+        for warning in hooks.run_poststop(record.hooks.get("poststop") or (), state, record.bundle):
             request.log.warning(warning)
 
 

@@ -197,5 +197,6 @@ def _run_poststop(record: Record, log: Log) -> None:
     from pyrunc.linux.hooks import run_poststop
 
     # runtime.md "Lifecycle", step 13: a failure is a warning, the remaining hooks still run.
-    for warning in run_poststop(record.hooks["poststop"], state_document(record, STOPPED).encode()):
+    state = state_document(record, STOPPED).encode()
+    for warning in run_poststop(record.hooks["poststop"], state, record.bundle):
         log.warning(warning)

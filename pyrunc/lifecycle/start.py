@@ -112,7 +112,7 @@ def run_poststart(record: Record, pidfd: int) -> None:
     from pyrunc.linux.hooks import run_hooks
 
     try:
-        run_hooks("poststart", listed, state_document(record, RUNNING).encode())
+        run_hooks("poststart", listed, state_document(record, RUNNING).encode(), record.bundle)
     except PyruncError:
         try:
             syscall("pidfd_send_signal", pidfd, 9, None, 0)

@@ -29,6 +29,7 @@ from pyrunc.kernel.constants import (
     SIGCHLD,
     SIGKILL,
 )
+from pyrunc.kernel.native import syscall
 from pyrunc.linux.environment import environment
 from pyrunc.plan.program import EQ, TALK
 from pyrunc.plan.talk import OUTPUT_SIZE, SAY_OUTPUT
@@ -72,21 +73,21 @@ def state_file(state: bytes) -> int:
     return fd
 
 
-def run_hooks(kind: str, hooks: Sequence[Hook], state: bytes) -> None:
-    """Run the hooks one after the other, each with `state` (JSON) on its stdin.
+def run_hooks(kind: str, hooks: Sequence[Hook], state: bytes, bundle: str = ".") -> None:
+    """Run the hooks one after the other in the directory `bundle`, each with `state` (JSON) on its stdin.
 
     Raises PyruncError at the first that fails.
     """
-    for failure in _run_all(kind, hooks, state, to_the_end=False):
+    for failure in _run_all(kind, hooks, state, bundle, to_the_end=False):
         raise PyruncError(failure, code="hook-failed")
 
 
-def run_poststop(hooks: Sequence[Hook], state: bytes) -> list[str]:
+def run_poststop(hooks: Sequence[Hook], state: bytes, bundle: str = ".") -> list[str]:
     """Run all poststop hooks. Failures are returned as warnings (runtime.md "Lifecycle", step 13)."""
-    return _run_all("poststop", hooks, state, to_the_end=True)
+    return _run_all("poststop", hooks, state, bundle, to_the_end=True)
 
 
-def _run_all(kind: str, hooks: Sequence[Hook], state: bytes, *, to_the_end: bool) -> list[str]:
+def _run_all(kind: str, hooks: Sequence[Hook], state: bytes, bundle: str, *, to_the_end: bool) -> list[str]:
     failures: list[str] = []
     if not hooks:
         return failures
@@ -94,7 +95,7 @@ def _run_all(kind: str, hooks: Sequence[Hook], state: bytes, *, to_the_end: bool
     try:
         for index, hook in enumerate(hooks):
             os.lseek(stdin, 0, os.SEEK_SET)
-            failure = _run(hook, stdin)
+            failure = _run(hook, stdin, bundle)
             if failure:
                 failures.append(f"error running {kind} hook #{index}: {failure}")
                 if not to_the_end:
@@ -104,25 +105,13 @@ def _run_all(kind: str, hooks: Sequence[Hook], state: bytes, *, to_the_end: bool
     return failures
 
 
-def _run(hook: Hook, stdin: int) -> str:
+def _run(hook: Hook, stdin: int, bundle: str) -> str:
     """Run one hook; the text of its failure, or ""."""
     path = hook["path"]
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     try:
-        pid = os.posix_spawn(
-            path,
-            hook.get("args") or [path],
-            _as_mapping(hook.get("env") or ()),
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, stdin, 0),
-                (os.POSIX_SPAWN_DUP2, out_write, 1),
-                (os.POSIX_SPAWN_DUP2, err_write, 2),
-            ],
-            setpgroup=0,  # a group of its own, so that a timeout ends its children too
-            setsigmask=(),
-            setsigdef=(_SIGPIPE, _SIGXFSZ),
-        )
+        pid = _spawn(hook, stdin, out_write, err_write, bundle)
     except OSError as error:
         os.close(out_read)
         os.close(err_read)
@@ -135,6 +124,34 @@ def _run(hook: Hook, stdin: int) -> str:
     finally:
         os.close(out_read)
         os.close(err_read)
+
+
+def _spawn(hook: Hook, stdin: int, out: int, err: int, bundle: str) -> int:
+    """Start the hook; its pid. Raises OSError."""
+    # What the caller left open, a preserved descriptor of the container perhaps, is none of the hook's.
+    syscall("close_range", 3, 0xFFFF_FFFF, CLOSE_RANGE_CLOEXEC)
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            os.chdir(bundle)  # posix_spawn(3) cannot
+        except OSError:
+            pass  # poststop, after the bundle was removed
+        return os.posix_spawn(
+            hook["path"],
+            hook.get("args") or [hook["path"]],
+            _as_mapping(hook.get("env") or ()),
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, stdin, 0),
+                (os.POSIX_SPAWN_DUP2, out, 1),
+                (os.POSIX_SPAWN_DUP2, err, 2),
+            ],
+            setpgroup=0,  # a group of its own, so that a timeout ends its children too
+            setsigmask=(),
+            setsigdef=(_SIGPIPE, _SIGXFSZ),
+        )
+    finally:
+        os.fchdir(here)
+        os.close(here)
 
 
 def _as_mapping(entries: Sequence[str]) -> dict[bytes, bytes]:

@@ -342,6 +342,35 @@ def test_child_of_a_failing_container_hook(runtime: Runtime, bundle: Bundle) -> 
     before.assert_unchanged()
 
 
+@pytest.mark.parametrize("kind", RUNTIME_SIDE)
+def test_directory_and_descriptors(
+    runtime: Runtime, bundle: Bundle, diary: Diary, folder: Path, kind: str
+) -> None:
+    """A hook starts in the bundle, with nothing but stdio of what the runtime's caller had open."""
+    bundle.hook(kind, keep(diary, kind, "seen", "pwd; for f in /proc/$$/fd/*; do readlink $f || :; done"))
+    (folder / "secret").touch()
+
+    def arrange() -> None:
+        os.dup2(os.open(folder / "secret", os.O_RDONLY), 7)
+        os.dup2(7, 3)
+
+    how: dict[str, Any] = {"preexec_fn": arrange, "close_fds": False}
+    container = runtime.container(bundle)
+    container.create("--preserve-fds", "1", **how).ok()
+    runtime.verb("start", container.id, **how).ok()
+    runtime.verb("delete", "--force", container.id, **how).ok()
+    where, *descriptors = (diary.path / "seen").read_text().splitlines()
+    assert where == str(bundle.path)
+    assert str(folder / "secret") not in descriptors
+
+
+def test_poststop_after_the_bundle_has_gone(runtime: Runtime, bundle: Bundle, diary: Diary) -> None:
+    bundle.hook("poststop", note(diary, "poststop", "ran"))
+    with runtime.running(bundle):
+        os.rename(bundle.path, runtime.folder / "elsewhere")
+    assert diary.lines() == ["ran"]
+
+
 @pytest.mark.parametrize("kind", ["createContainer", "startContainer"])
 @pytest.mark.parametrize("mapped", [False, True])
 def test_container_hook_gets_no_file_of_the_host(
