@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 from pyrunc.errors import KernelError, PyruncError
-from pyrunc.kernel.constants import PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL
+from pyrunc.kernel.constants import CLOSE_RANGE_CLOEXEC, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL
+from pyrunc.kernel.native import syscall
+from pyrunc.linux.credentials import KEEP_GROUPS
 from pyrunc.linux.namespaces import has, is_new, joined
 from pyrunc.plan.program import ANY
 
@@ -65,16 +67,6 @@ def host_id(mappings: Sequence[IDMapping], number: int) -> int | None:
     return None
 
 
-def root_of(config: Config) -> tuple[int, int]:
-    """The host's ids of the container's root (or of its lowest mapped id): the owner of what it may write."""
-    linux = config.get("linux", {})
-    uids, gids = linux.get("uidMappings") or (), linux.get("gidMappings") or ()
-    if not is_new(config, "user") or not uids or not gids:
-        return 0, 0
-    uid, gid = host_id(uids, 0), host_id(gids, 0)
-    return uids[0]["hostID"] if uid is None else uid, gids[0]["hostID"] if gid is None else gid
-
-
 def root_ids(config: Config) -> tuple[int, int]:
     """The uid and gid, as the container counts, that init has in its user namespace: 0, or the first mapped."""
     linux = config.get("linux", {})
@@ -93,7 +85,8 @@ def plan_root(config: Config, program: Program) -> None:
     if not has(config, "user"):
         return
     uid, gid = root_ids(config)
-    program.call("setgroups", 0, 0, step="drop the runtime's supplementary groups", tolerate=ANY)
+    if (config.get("annotations") or {}).get(KEEP_GROUPS) not in ("1", "true"):
+        program.call("setgroups", 0, 0, step="drop the runtime's supplementary groups", tolerate=ANY)
     program.call(
         "setresgid", gid, gid, gid, step=f"become gid {gid} of the user namespace", of="linux.gidMappings"
     )
@@ -163,6 +156,8 @@ def _map_by_program(name: str, pid: int, mappings: Sequence[IDMapping]) -> None:
     words = [name, str(pid)]
     for entry in mappings:
         words += [str(entry["containerID"]), str(entry["hostID"]), str(entry["size"])]
+    # A set-uid program gets nothing but its stdio.
+    syscall("close_range", 3, 0xFFFF_FFFF, CLOSE_RANGE_CLOEXEC)
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     try:
         child = os.posix_spawnp(

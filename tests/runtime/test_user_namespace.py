@@ -195,9 +195,34 @@ def test_rootless_with_subordinate_ids(runtime: Runtime, folder: Path) -> None:
     bundle.linux["uidMappings"].append({"containerID": 1, "hostID": 600000, "size": 1000})
     bundle.linux["gidMappings"].append({"containerID": 1, "hostID": 600000, "size": 1000})
     bundle.process["user"] = {"uid": 33, "gid": 34, "additionalGids": [35]}
-    said = user.run(bundle.ask("ids", "read /proc/self/uid_map")).ok().testimony
+    own = user.folder / "bin"
+    own.mkdir()
+    seen = Path(str(user.cwd)) / "seen"
+    for name in ("newuidmap", "newgidmap"):
+        (own / name).write_text(
+            f'#!/bin/sh\nfor f in /proc/$$/fd/*; do readlink $f; done >> {seen}\nexec /usr/bin/{name} "$@"\n'
+        )
+        (own / name).chmod(0o755)
+    path = f"{own}:{user.env['PATH']}"
+
+    def arrange() -> None:
+        os.dup2(os.open(folder / "subids", os.O_RDONLY), 7)
+
+    asked = bundle.ask("ids", "read /proc/self/uid_map")
+    said = user.run(asked, env={"PATH": path}, preexec_fn=arrange, close_fds=False).ok().testimony
+    assert "pipe:" in seen.read_text() and "subids" not in seen.read_text()
     assert said["ids"]["uid"] == [33] * 3 and 35 in said["ids"]["groups"]
     assert said["read /proc/self/uid_map"].split() == ["0", "1000", "1", "1", "600000", "1000"]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_original_groups(runtime: Runtime, keep: bool) -> None:
+    """crun's annotation: the caller's groups stay, though they are not mapped (podman's `--group-add keep-groups`)."""
+    bundle = runtime.bundle().map_ids()
+    if keep:
+        bundle.config["annotations"] = {"run.oci.keep_original_groups": "1"}
+    outcome = runtime.run(bundle.ask("ids"), preexec_fn=lambda: os.setgroups([4242]))
+    assert outcome.ok().testimony["ids"]["groups"] == ([65534] if keep else [])
 
 
 def test_rootless_terminal(runtime: Runtime) -> None:
