@@ -95,9 +95,12 @@ def test_killed_at_moments_over_its_life(runtime: Runtime) -> None:
         runtime.verb("state", container.id).fails("does not exist")
 
 
+@pytest.mark.parametrize("init_too", [False, True])
 @pytest.mark.parametrize("without", [(), ("pid",)])
-def test_killed_while_a_hook_of_the_container_hangs(runtime: Runtime, without: tuple[str, ...]) -> None:
-    """Init waits for its hook and hears nothing of the runtime's end."""
+def test_killed_while_a_hook_of_the_container_hangs(
+    runtime: Runtime, without: tuple[str, ...], init_too: bool
+) -> None:
+    """Init waits for its hook and hears nothing; without a PID namespace its end does not end the hook."""
     container, bundle = nested(runtime, *without)
     bundle.hook("createContainer", "exec sleep 987.1")
     before = runtime.footprint(bundle)
@@ -105,6 +108,8 @@ def test_killed_while_a_hook_of_the_container_hangs(runtime: Runtime, without: t
     wait_for(lambda: sleeps("987.1"))
     call.process.send_signal(signal.SIGKILL)
     call.process.wait(10)
+    if init_too:
+        os.kill(container.pid, signal.SIGKILL)
     outcome = container.delete("--force").ok()
     assert not outcome.err, repr(outcome)
     before.assert_unchanged()
