@@ -58,7 +58,7 @@ class Container:
 
 def create(request: Request) -> Record:
     """Carry out `pyrunc create`. Raises PyruncError; then nothing is left behind."""
-    with Undo() as undo:
+    with Undo(request.log) as undo:
         with Interruptible():
             container = build(request, undo, foreground=False, socket=True)
             hand_over(request, container)

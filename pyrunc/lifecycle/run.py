@@ -27,7 +27,7 @@ def run(request: Request) -> int:
 
         # What the container's process leaves behind comes here instead of to a distant ancestor.
         become_subreaper()
-    with Undo() as undo:
+    with Undo(request.log) as undo:
         with Interruptible():
             container = build(request, undo, foreground=foreground, socket=False)
             init, talk = container.init, container.talk

@@ -7,17 +7,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from pyrunc.log import Log
+
 
 class Undo:
     """A stack of functions, called in reverse when the `with` block is left before `keep`.
 
-    Something is pushed as soon as it exists. Every function is called even if one fails; the failures are
-    told in `failures`, so that the first error, the one that matters, stays the one that is raised.
+    Something is pushed as soon as it exists. Every function is called even if one fails; the failures become
+    warnings in `log`, so that the first error, the one that matters, stays the one that is raised.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, log: Log) -> None:
         self._functions: list[Callable[[], object]] = []
-        self.failures: list[Exception] = []
+        self._log = log
 
     def push(self, function: Callable[[], object]) -> None:
         """Call `function` if the block fails."""
@@ -37,6 +39,4 @@ class Undo:
             try:
                 self._functions.pop()()
             except Exception as failure:  # noqa: BLE001 - nothing may keep the rest from being undone
-                self.failures.append(failure)
-        if self.failures and error is not None:
-            error.add_note("while cleaning up: " + "; ".join(str(failure) for failure in self.failures))
+                self._log.warning(f"left behind: {failure}")

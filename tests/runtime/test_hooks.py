@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,20 @@ def test_bad_hooks(runtime: Runtime, bundle: Bundle, hook: dict[str, Any], words
     before = runtime.footprint(bundle)
     runtime.container(bundle).create().fails(*words)
     before.assert_unchanged()
+
+
+@pytest.mark.parametrize("verb", ["create", "run"])
+def test_what_cannot_be_undone_is_told(runtime: Runtime, bundle: Bundle, verb: str) -> None:
+    """The hook's failure is the error; what it keeps from being removed is a warning."""
+    container = runtime.container(bundle)
+    place = runtime.root / container.id / "mine"
+    bundle.hook("createRuntime", f"mkdir {place}; mount -t tmpfs mine {place}; exit 9")
+    outcome = container.create() if verb == "create" else container.run_detached()
+    outcome.fails("createRuntime hook", "exit status 9")
+    warnings = [line for line in outcome.err.splitlines() if "level=warning" in line]
+    assert len(warnings) == 1 and "left behind" in warnings[0], outcome.err
+    assert str(place.parent) in warnings[0] and "device or resource busy" in warnings[0]
+    subprocess.run(["umount", place], check=True)
 
 
 def test_child_of_a_failing_container_hook(runtime: Runtime, bundle: Bundle) -> None:
