@@ -18,7 +18,6 @@ from pyrunc.kernel.constants import (
     FSCONFIG_SET_STRING,
     FSMOUNT_CLOEXEC,
     FSOPEN_CLOEXEC,
-    MNT_DETACH,
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
 
 _MASKED: Final = "linux.maskedPaths"
 _READONLY: Final = "linux.readonlyPaths"
-#: How many clones of the empty directory are held open at once.
-COVERS_MAX: Final = 200
 #: A path that does not exist is skipped: the lists of engines name what other kernels have.
 _MISSING: Final = (ENOENT, ENOTDIR)
 
@@ -124,61 +121,49 @@ def _plan_masks(points: Points, paths: list[str]) -> None:
     plan_verify(program, null, "", S_IFCHR, 1, 3, different, step, _MASKED)
     program.set(sound, 1)
     program.place(different)
-    for start in range(0, len(paths), COVERS_MAX):
-        some = paths[start : start + COVERS_MAX]
-        covers = _plan_covers(points, len(some))
-        for index, path in enumerate(some):
-            _plan_mask(points, path, covers + 8 * index, null, sound, f"{_MASKED}[{start + index}]")
+    empty, attached = _plan_empty(program), program.register()
+    program.set(attached, 0)
+    for index, path in enumerate(paths):
+        _plan_mask(points, path, empty, attached, null, sound, f"{_MASKED}[{index}]")
     program.call("close", null, step="close /dev/null", tolerate=(EBADF,))
-    program.release(null, sound)
-
-
-def _plan_covers(points: Points, count: int) -> int:
-    """Emit making an empty directory and cloning it `count` times; the address of the descriptors, 8 bytes each.
-
-    Before Linux 6.15 open_tree(2) clones only what is attached, so the directory is put on top of `/` for the
-    while; this process's root stays below. No path may be resolved meanwhile: `..` at the root leads up.
-    """
-    program = points.program
-    empty = _plan_empty(program)
-    points.move(empty, points.root, step="attach the empty directory for masked paths", of=_MASKED)
-    covers = program.buffer(8 * count)
-    cover = program.register()
-    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
-    for index in range(count):
-        step = "clone the empty directory for masked paths"
-        program.call("open_tree", empty, "", flags, step=step, of=_MASKED, into=cover)
-        program.store(covers + 8 * index, cover, 8)
-    program.call("fchdir", empty, step="enter the empty directory", of=_MASKED)
-    program.call("umount2", ".", MNT_DETACH, step="detach the empty directory", of=_MASKED)
-    program.call("fchdir", points.root, step="go back to /", of=_MASKED)
+    program.release(null, sound, attached)
     points.close(empty)
-    program.release(cover)
-    return covers
 
 
-def _plan_mask(points: Points, path: str, kept: int, null: Register, sound: Register, of: str) -> None:
-    """Emit hiding `path`: by the cover whose descriptor is at `kept` if it is a directory."""
+def _plan_mask(
+    points: Points, path: str, empty: Register, attached: Register, null: Register, sound: Register, of: str
+) -> None:
+    """Emit hiding `path`.
+
+    Before Linux 6.15 open_tree(2) clones only what is attached, so the first directory gets the empty one
+    itself, and the others clones of that. Few descriptors are open at any time: the container's limit may be low.
+    """
     program = points.program
     step = f"hide {path}"
     point, cover = program.register(), program.register()
-    file, usable, attach, missing = program.label(), program.label(), program.label(), program.label()
-    program.load(cover, kept, 8)
+    file, usable, clone = program.label(), program.label(), program.label()
+    attach, done, missing = program.label(), program.label(), program.label()
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
     points.open(path, O_PATH | O_DIRECTORY, point, step=step, of=of, tolerate=_MISSING, otherwise=file)
+    program.branch(attached, NE, 0, clone)
+    points.move(empty, point, step=step, of=of)
+    program.set(attached, 1)
+    program.jump(done)
+    program.place(clone)
+    program.call("open_tree", empty, "", flags, step=step, of=of, into=cover)
     program.jump(attach)
     program.place(file)
     points.open(path, O_PATH, point, step=step, of=of, tolerate=_MISSING, otherwise=missing)
     program.branch(sound, NE, 0, usable)
     program.fail(ENODEV, f"{step}: /dev/null of the container is not the null device", of)
     program.place(usable)
-    program.call("close", cover, step="close a cover")
-    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
     program.call("open_tree", null, "", flags, step=step, of=of, into=cover)
     program.place(attach)
     points.move(cover, point, step=step, of=of)
+    points.close(cover)
+    program.place(done)
     points.close(point)
     program.place(missing)
-    points.close(cover)
 
 
 def _plan_empty(program: Program) -> Register:

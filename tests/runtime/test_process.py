@@ -230,6 +230,20 @@ def test_capability_that_cannot_be_granted_is_a_warning(runtime: Runtime) -> Non
     assert said["effective"] == [CAP_KILL] + ([24] if bounding >> 24 & 1 else [])
 
 
+def test_low_limit_of_open_files_with_many_masked_paths(runtime: Runtime) -> None:
+    """init is under the container's limit, too, when it hides paths."""
+    bundle = runtime.bundle()
+    masked = [f"/many/{number}" for number in range(20)]
+    for path in masked:
+        (bundle.rootfs / path[1:]).mkdir(parents=True)
+        (bundle.rootfs / path[1:] / "secret").touch()
+    bundle.linux["maskedPaths"] = [*masked, "/proc/keys", "/sys/firmware"]
+    bundle.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 10, "hard": 10}]
+    said = runtime.ask(bundle, "ls /many/0", "ls /many/19", "rlimits")
+    assert said["ls /many/0"] == said["ls /many/19"] == []
+    assert said["rlimits"]["RLIMIT_NOFILE"] == [10, 10]
+
+
 def test_rlimits(runtime: Runtime) -> None:
     bundle = runtime.bundle()
     wanted = {
