@@ -7,13 +7,14 @@ where nodes cannot be made (user namespaces) the host's are bind-mounted as they
 
 from __future__ import annotations
 
-from errno import EEXIST, EINVAL, ENOENT
+from errno import EEXIST, EINVAL, EISDIR, ENOENT
 from os import makedev
 from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_IFREG
 
 from pyrunc.kernel.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
+    AT_REMOVEDIR,
     AT_SYMLINK_NOFOLLOW,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
@@ -273,7 +274,12 @@ def _plan_links(points: Points, holder: Register, places: set[str]) -> None:
     program.place(missing)
     if "/dev/ptmx" not in places:
         step = "link /dev/ptmx to pts/ptmx"
-        program.call("unlinkat", holder, "ptmx", 0, step=step, of=of, tolerate=(ENOENT,))
+        removed, gone = program.register(), program.label()
+        program.call("unlinkat", holder, "ptmx", 0, step=step, of=of, into=removed, tolerate=(ENOENT, EISDIR))
+        program.branch(removed, NE, -EISDIR, gone)
+        program.call("unlinkat", holder, "ptmx", AT_REMOVEDIR, step=step, of=of)
+        program.place(gone)
+        program.release(removed)
         program.call("symlinkat", "pts/ptmx", holder, "ptmx", step=step, of=of)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from errno import EEXIST, EINVAL, ELOOP, ENOENT
+from collections.abc import Callable
+from errno import EEXIST, EINVAL, ELOOP, ENOENT, ENOTEMPTY
 from pathlib import Path
 
 import pytest
@@ -150,9 +151,22 @@ def test_a_bind_mounted_dev_belongs_to_whoever_made_it(bundle: Path) -> None:
 
 
 def test_ptmx_of_the_image_is_replaced(bundle: Path) -> None:
-    os.mknod(bundle / "rootfs/dev/ptmx", stat.S_IFCHR | 0o666, os.makedev(5, 2))
-    outcome = run(config_of(PROC), bundle, "/bin/busybox readlink /dev/ptmx")
-    assert outcome.lines == ["pts/ptmx"]
+    place = bundle / "rootfs/dev/ptmx"
+    makes: tuple[Callable[[], None], ...] = (
+        lambda: os.mknod(place, stat.S_IFCHR | 0o666, os.makedev(5, 2)),
+        lambda: place.symlink_to("/dev/null"),
+        place.touch,
+        place.mkdir,
+    )
+    for make in makes:
+        make()
+        outcome = run(config_of(PROC), bundle, "/bin/busybox readlink /dev/ptmx")
+        assert (outcome.failure, outcome.lines) == ("", ["pts/ptmx"])
+        place.unlink()
+    place.mkdir()
+    (place / "file").touch()
+    outcome = run(config_of(PROC), bundle)
+    assert (outcome.failure, outcome.number) == ("link /dev/ptmx to pts/ptmx", ENOTEMPTY)
 
 
 def test_in_a_user_namespace_the_hosts_nodes_are_bound_and_left_as_they_are(bundle: Path) -> None:
