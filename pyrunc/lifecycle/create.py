@@ -168,7 +168,7 @@ def _start_init(container: Container, undo: Undo) -> None:
     finally:
         if cgroup is not None:
             os.close(cgroup)
-    container.talk = Conversation(first.talk, program.texts)
+    container.talk = Conversation(first.talk, program.text)
     undo.push(container.talk.close)
     undo.push(lambda: _kill(first))
     if listener is not None:

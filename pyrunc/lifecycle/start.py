@@ -41,7 +41,7 @@ def start(store: Store, container_id: str) -> None:
         # Opened while init certainly is there, for the case that its program cannot be executed.
         root = os.open(f"/proc/{record.pid}/root", os.O_PATH | os.O_CLOEXEC)
         try:
-            talk = Conversation(_connect(directory), record.texts, record.texts_from)
+            talk = Conversation(_connect(directory), record.text)
             os.unlink(START_SOCKET, dir_fd=directory.fd)
             talk.go()
             try:

@@ -120,12 +120,12 @@ static int run(struct machine *machine)
                     report(machine, at, result);
                     return 1;
                 }
-                next = step->target;
+                next = at + (uint32_t)step->target;
             }
             break;
         case OP_BRANCH:
             if (holds(step->number, arg[0], arg[1]))
-                next = step->target;
+                next = at + (uint32_t)step->target;
             break;
         case OP_SET: result = arg[0]; break;
         case OP_LOAD: result = load((uint64_t)arg[0], step->number); break;

@@ -41,7 +41,7 @@ struct step {
     uint16_t registers; /* bit i: arg[i] is the number of a register */
     uint8_t reserved[2];
     uint8_t tolerate[4]; /* errnos that do not fail the step; 0 unused; ANY_ERRNO first: all */
-    uint32_t target;     /* where to go on after a tolerated errno or a taken branch */
+    int32_t target;      /* how many steps from here to go on after a tolerated errno or a taken branch */
     uint64_t arg[6];
 };
 

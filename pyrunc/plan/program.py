@@ -8,6 +8,10 @@ both sides is `pyrunc/native/init.h`.
 Memory. The steps are mapped read-only, the arena (strings, structures, buffers) privately at the fixed
 address `ARENA`, so that addresses are known while compiling and no relocation is needed.
 
+Patterns. A configuration may list a thousand of a kind (bind mounts). The steps of one are then emitted once
+as a `pattern`, with a `Blank` in place of each argument that differs, and `fill` adds them for every one: the
+same bytes as if they were emitted each time, for a fraction of the time.
+
 Registers. 64 signed 64-bit registers. A `call` may put its result into one, and any argument may be one.
 Register 0 (`TALK`) holds the descriptor on which failures are reported, register 1 (`DETAIL`) the length of
 the text in the detail buffer that goes with a failure.
@@ -21,10 +25,12 @@ from pyrunc.kernel.numbers import SYSCALLS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Final, Union
 
-    Argument = Union[int, str, bytes, "Register"]
+    Text = Union[str, "Blank"]
+    Argument = Union[int, str, bytes, "Register", "Blank"]
+    Call = tuple[str, tuple[Argument, ...]]
 
 #: Where the arena is mapped in pyrunc-init (native/init.h: ARENA_ADDRESS).
 ARENA: Final = 0x3000_0000_0000
@@ -36,14 +42,20 @@ PAGE: Final = 4096
 REGISTERS: Final = 64
 NO_REGISTER: Final = 0xFF
 MASK: Final = (1 << 64) - 1
+#: struct step: its size, and where the target and the first argument are (native/init.h).
+STEP: Final = 64
+STEP_AT_TARGET: Final = 12
+STEP_AT_ARGUMENTS: Final = 16
 
 OP_CALL, OP_BRANCH, OP_SET, OP_LOAD, OP_STORE, OP_FAIL = range(6)
 EQ, NE, LT, GE, BITS = range(5)
 #: In `tolerate`: every errno.
 ANY: Final = (255,)
 
-_ZEROS: Final = (0, 0, 0, 0, 0, 0)
-_step = Struct("<HBBHBB4BI6Q").pack
+#: struct step, by the number of its arguments.
+_step: Final = tuple([Struct(f"<HBBH2x4si{count}Q{8 * (6 - count)}x").pack for count in range(7)])
+_put_target = Struct("<i").pack_into
+_put_argument = Struct("<Q").pack_into
 _header = Struct("<8sIIQQ").pack
 
 
@@ -68,6 +80,36 @@ class Label:
         self.index = -1
 
 
+class Blank:
+    """An argument in a pattern, for which `fill` puts in its `index`-th value."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
+class Pattern:
+    """Steps made by `Program.pattern`: their code, where in it which value goes, the ends of their labels."""
+
+    __slots__ = ("blanks", "calls", "code", "endings")
+
+    def __init__(
+        self, code: bytes, blanks: list[tuple[int, int]], endings: list[str], calls: list[Call]
+    ) -> None:
+        self.code = code
+        self.blanks = blanks
+        self.endings = endings
+        self.calls = calls
+
+    def filled(self, values: tuple[Argument, ...]) -> list[Call]:
+        """The calls with these values."""
+        return [
+            (name, tuple([values[word.index] if isinstance(word, Blank) else word for word in args]))
+            for name, args in self.calls
+        ]
+
+
 TALK: Final = Register(0)
 DETAIL: Final = Register(1)
 
@@ -82,10 +124,12 @@ class Program:
     def __init__(self, first_slot: int = 3) -> None:
         self.first_slot = first_slot
         self.slots: dict[str, int] = {}
-        self.texts: list[tuple[str, str]] = []  # (label, JSON path) of each step
-        self.calls: list[tuple[str, tuple[Argument, ...]]] = []  # as written, for show and errors
-        self._steps: list[tuple[int, ...]] = []
-        self._patches: list[tuple[int, Label]] = []
+        self._code = bytearray()
+        # What the code was made from, for show and errors: (name or pattern, arguments, label, JSON path).
+        self._written: list[tuple[str | Pattern, tuple[Argument, ...], str, str]] = []
+        self._jumps: list[tuple[int, Label]] = []
+        self._blanks: list[tuple[int, int]] = []
+        self._is_pattern = False
         self._arena = bytearray(DETAIL_SIZE)
         self._interned: dict[bytes, int] = {}
         self._free = list(range(REGISTERS - 1, 1, -1))
@@ -143,7 +187,9 @@ class Program:
 
     def place(self, label: Label) -> None:
         """Let `label` mean the next step."""
-        label.index = len(self._steps)
+        if self._is_pattern:
+            raise ValueError("a label in a pattern")
+        label.index = len(self)
 
     # -- steps -----------------------------------------------------------------------------------------
 
@@ -179,7 +225,7 @@ class Program:
         """Put an integer, another register or the address of a text into `register`."""
         self._emit(OP_SET, 0, "set", (value,), "", "", register, (), None)
 
-    def load(self, register: Register, address: int, size: int, step: str = "") -> None:
+    def load(self, register: Register, address: int | Blank, size: int, step: str = "") -> None:
         """Read `size` (1, 2, 4, 8) bytes at `address`, unsigned, into `register`."""
         self._emit(OP_LOAD, size, "load", (address,), step, "", register, (), None)
 
@@ -203,7 +249,6 @@ class Program:
         tolerate: tuple[int, ...],
         target: Label | None,
     ) -> None:
-        index = len(self._steps)
         registers = 0
         values = []
         for argument in args:
@@ -212,45 +257,97 @@ class Program:
             elif isinstance(argument, Register):
                 registers |= 1 << len(values)
                 values.append(argument.index)
+            elif isinstance(argument, Blank):
+                self._blanks.append((len(self._code) + STEP_AT_ARGUMENTS + 8 * len(values), argument.index))
+                values.append(0)
             else:
                 values.append(self.string(argument))
         if target is not None:
-            self._patches.append((index, target))
-        self._steps.append(
-            (
-                number,
-                op,
-                NO_REGISTER if into is None else into.index,
-                registers,
-                0,
-                0,
-                *tolerate,
-                *_ZEROS[len(tolerate) + 2 :],  # four errnos
-                index + 1,
-                *values,
-                *_ZEROS[len(values) :],  # six arguments
-            )
+            self._jumps.append((len(self), target))
+        self._code += _step[len(values)](
+            number, op, NO_REGISTER if into is None else into.index, registers, bytes(tolerate), 1, *values
         )
-        self.texts.append((step, of))
-        self.calls.append((name, args))
+        self._written.append((name, args, step, of))
+
+    # -- patterns --------------------------------------------------------------------------------------
+
+    def pattern(self, emit: Callable[[], None]) -> Pattern:
+        """The steps that `emit` emits, not into the program but as a pattern for `fill`.
+
+        Labels of steps are written without what `fill` puts before them, and without JSON path. Registers are
+        as they are now: those that the pattern uses must be nobody else's as long as it is filled in. A pattern
+        has no branches.
+        """
+        outer = self._code, self._written, self._jumps, self._blanks
+        self._code, self._written, self._jumps, self._blanks = bytearray(), [], [], []
+        self._is_pattern = True
+        try:
+            emit()
+            if self._jumps:
+                raise ValueError("a branch in a pattern")
+            return Pattern(bytes(self._code), self._blanks, [text for text, _ in self.texts], self.calls)
+        finally:
+            self._code, self._written, self._jumps, self._blanks = outer
+            self._is_pattern = False
+
+    def fill(self, pattern: Pattern, step: str, of: str, *values: int | str) -> None:
+        """Emit the steps of `pattern` with these values; `step` begins the label of each."""
+        start = len(self._code)
+        self._code += pattern.code
+        words = [self.string(value) if isinstance(value, str) else value & MASK for value in values]
+        for at, index in pattern.blanks:
+            _put_argument(self._code, start + at, words[index])
+        self._written.append((pattern, values, step, of))
 
     # -- the result ------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self._code) // STEP
+
+    @property
+    def calls(self) -> list[Call]:
+        """Each step as it was written: (system call or operation, arguments)."""
+        found: list[Call] = []
+        for what, args, _, _ in self._written:
+            if isinstance(what, Pattern):
+                found += what.filled(args)
+            else:
+                found.append((what, args))
+        return found
+
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        """Each step in words: (label, JSON path)."""
+        return self.texts_from(0)
+
+    def texts_from(self, first: int) -> list[tuple[str, str]]:
+        """As `texts`, of the steps from number `first` on; what is before them costs nothing."""
+        found: list[tuple[str, str]] = []
+        wanted = len(self) - first
+        for what, _, step, of in reversed(self._written):
+            if len(found) >= wanted:
+                break
+            if isinstance(what, Pattern):
+                found += [(step + ending, of) for ending in reversed(what.endings)]
+            else:
+                found.append((step, of))
+        return found[wanted - 1 :: -1] if wanted > 0 else []
+
+    def text(self, index: int) -> tuple[str, str]:
+        """Step number `index` in words."""
+        return self.texts_from(index)[0]
 
     def encode(self) -> bytes:
         """The bytes for pyrunc-init: a header page, the steps, the arena from a page boundary on."""
-        steps = self._steps
-        for index, label in self._patches:
+        body = self._code
+        for index, label in self._jumps:
             if label.index < 0:
-                raise ValueError(f"step {index} ({self.texts[index][0]}) goes to a label never placed")
-            row = list(steps[index])
-            row[10] = label.index
-            steps[index] = tuple(row)
-        body = b"".join([_step(*row) for row in steps])
+                raise ValueError(f"step {index} ({self.text(index)[0]}) goes to a label never placed")
+            _put_target(body, index * STEP + STEP_AT_TARGET, label.index - index)
+        if self._blanks:
+            raise ValueError("a blank outside of a pattern")
         arena_at = PAGE + len(body) + (-len(body) % PAGE)
-        header = _header(MAGIC, len(steps), 0, arena_at, len(self._arena))
+        header = _header(MAGIC, len(self), 0, arena_at, len(self._arena))
         return b"".join(
             (header, bytes(PAGE - len(header)), body, bytes(arena_at - PAGE - len(body)), self._arena)
         )

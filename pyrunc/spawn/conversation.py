@@ -21,7 +21,7 @@ from pyrunc.plan.talk import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket as Socket
-    from collections.abc import Sequence
+    from collections.abc import Callable
     from typing import Final
 
 _MESSAGE: Final = "<IIq"
@@ -71,14 +71,13 @@ class Message:
 
 
 class Conversation:
-    """Typed messages over the socket `talk`; `texts[i - first]` words the program's step i."""
+    """Typed messages over the socket `talk`; `text` tells the label and the JSON path of the program's step i."""
 
-    __slots__ = ("first", "output", "talk", "texts")
+    __slots__ = ("output", "talk", "text")
 
-    def __init__(self, talk: Socket, texts: Sequence[Sequence[str]], first: int = 0) -> None:
+    def __init__(self, talk: Socket, text: Callable[[int], tuple[str, str]]) -> None:
         self.talk = talk
-        self.texts = texts
-        self.first = first
+        self.text = text
         self.output: tuple[int, bytes] | None = None
 
     def hear(self) -> Message | None:
@@ -100,8 +99,8 @@ class Conversation:
             detail = kernel_sentence(data[_SIZE:].decode("utf-8", "replace"))
             if step == NO_STEP:
                 raise StepFailed("start pyrunc-init", value, detail, "", step)
-            text, path = self.texts[step - self.first]
-            failure = StepFailed(text, value, detail, path, step)
+            label, path = self.text(step)
+            failure = StepFailed(label, value, detail, path, step)
             failure.output = self.output
             raise failure
         return Message(said, value, descriptor)

@@ -96,6 +96,10 @@ class Record:
         self.ready = ready
         self.extra: dict[str, Any] = {}
 
+    def text(self, step: int) -> tuple[str, str]:
+        """The label and the JSON path of a step that `start` lets init take."""
+        return self.texts[step - self.texts_from]
+
     def encode(self) -> bytes:
         """The bytes of state.json."""
         from pyrunc.config.writer import dumps

@@ -143,7 +143,7 @@ def execute(config: Any, program: Program, stdin: int | None = None) -> Outcome:
     outcome = Outcome(steps=len(program))
     init = spawn(program, new_flags(config), {"stdin": source, "stdout": writer, "stderr": 2})
     os.close(writer)
-    talk = Conversation(init.talk, program.texts)
+    talk = Conversation(init.talk, program.text)
     master = -1
     try:
         for key, name in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):

@@ -39,7 +39,7 @@ def begin() -> Program:
 def run(program: Program, flags: int = 0, supplies: Mapping[str, int] | None = None) -> Outcome:
     """Run `program` in the new namespaces `flags`; `supplies` are the descriptors that it inherits."""
     init = spawn(program, flags, supplies or {})
-    talk = Conversation(init.talk, program.texts)
+    talk = Conversation(init.talk, program.text)
     failures: list[StepFailed] = []
     messages: list[Message] = []
     try:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pyrunc.plan import program as module
 from pyrunc.plan import talk
-from pyrunc.plan.program import ARENA, PAGE, Program, Register
+from pyrunc.plan.program import ARENA, PAGE, Blank, Program, Register
+
+if TYPE_CHECKING:
+    from pyrunc.plan.program import Text
 
 HEADER = Path(__file__).parents[2] / "pyrunc" / "native" / "init.h"
 
@@ -91,7 +95,7 @@ def test_labels_may_be_placed_later_and_must_be_placed() -> None:
     program.jump(later)
     program.call("getpid", step="skipped")
     program.place(later)
-    assert steps_of(program.encode())[0][10] == 2
+    assert steps_of(program.encode())[0][10] == 2, "counted from the step itself"
     program.jump(program.label())
     with pytest.raises(ValueError, match="never placed"):
         program.encode()
@@ -121,3 +125,100 @@ def test_inherited_descriptors_come_after_those_of_the_container() -> None:
     assert program.inherit("talk") == 5
     assert program.inherit("program") == 6
     assert program.inherit("talk") == 5
+
+
+HOLDER, POINT = Register(5), Register(9)
+
+
+def emit_move(program: Program, name: Text, source: Text) -> None:
+    program.call("mkdirat", HOLDER, name, 0o755, step="make", into=POINT, tolerate=(17, 30))
+    program.load(POINT, module.ARENA, 8)
+    program.call("open_tree", -100, source, 1, step="open", into=POINT)
+    program.call("move_mount", POINT, "", HOLDER, name, 4, step="move")
+
+
+def test_a_filled_pattern_is_what_plain_steps_are() -> None:
+    pairs = [("a", "/src"), ("b", "/src"), ("/src", "a"), ("é\udcff", ""), ("a", "c")]
+    plain, filled = Program(), Program()
+    for program in (plain, filled):
+        program.call("getpid", step="before")
+    for name, source in pairs:
+        emit_move(plain, name, source)
+    pattern = filled.pattern(lambda: emit_move(filled, Blank(0), Blank(1)))
+    assert len(filled) == 1, "a pattern is not in the program"
+    for index, (name, source) in enumerate(pairs):
+        filled.fill(pattern, f"mount {index}", f"mounts[{index}]", name, source)
+    for program in (plain, filled):
+        program.call("getpid", step="after")
+    assert len(filled) == len(plain) == 22
+    # The constant "" of the pattern is interned when it is made, so strings may lie in another order.
+    assert meaning(filled) == meaning(plain)
+    assert filled.calls == plain.calls
+
+
+def meaning(program: Program) -> list[tuple[object, ...]]:
+    """Each step's bytes, with addresses of strings replaced by the strings."""
+    raw = program.encode()
+    (arena_at,) = struct.unpack_from("<Q", raw, 16)
+    arena = raw[arena_at:]
+    shown: list[tuple[object, ...]] = []
+    for step in steps_of(raw):
+        arguments = [
+            arena[value - ARENA :].split(b"\0")[0] if ARENA < value < ARENA + len(arena) else value
+            for value in step[11:]
+        ]
+        shown.append((*step[:11], *arguments))
+    return shown
+
+
+def test_the_labels_of_a_pattern_are_those_of_each_filling() -> None:
+    program = Program()
+
+    def emit() -> None:
+        program.call("close", HOLDER, step="")
+        program.call("close", HOLDER, step=": twice")
+
+    pattern = program.pattern(emit)
+    program.call("getpid", step="first", of="a")
+    program.fill(pattern, "one", "b[0]")
+    program.fill(pattern, "two", "b[1]")
+    program.call("getpid", step="last", of="c")
+    texts = [
+        ("first", "a"),
+        ("one", "b[0]"),
+        ("one: twice", "b[0]"),
+        ("two", "b[1]"),
+        ("two: twice", "b[1]"),
+        ("last", "c"),
+    ]
+    assert program.texts == texts
+    for index in range(len(texts)):
+        assert program.texts_from(index) == texts[index:]
+        assert program.text(index) == texts[index]
+    assert program.texts_from(len(texts)) == []
+
+
+def test_labels_count_over_filled_patterns() -> None:
+    program = Program()
+    pattern = program.pattern(lambda: program.call("close", Blank(0), step=""))
+    end = program.label()
+    program.jump(end)
+    for index in range(3):
+        program.fill(pattern, "close", "", index)
+    program.place(end)
+    steps = steps_of(program.encode())
+    assert steps[0][10] == 4
+    assert [step[11] for step in steps[1:]] == [0, 1, 2]
+
+
+def test_a_pattern_has_no_branches_and_a_program_no_blanks() -> None:
+    program = Program()
+    label = program.label()
+    with pytest.raises(ValueError, match="a branch in a pattern"):
+        program.pattern(lambda: program.jump(label))
+    with pytest.raises(ValueError, match="a label in a pattern"):
+        program.pattern(lambda: program.place(label))
+    program.place(label)
+    program.call("close", Blank(0), step="close")
+    with pytest.raises(ValueError, match="a blank outside of a pattern"):
+        program.encode()

@@ -13,16 +13,16 @@ from pyrunc.kernel.constants import (
     PROC_SUPER_MAGIC,
 )
 from pyrunc.linux.mounts.points import STATFS
-from pyrunc.plan.program import EQ
+from pyrunc.plan.program import EQ, Blank
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.linux.mounts.options import Options
     from pyrunc.linux.mounts.points import Points
-    from pyrunc.plan.program import Program, Register
+    from pyrunc.plan.program import Pattern, Program, Register, Text
 
 
-def open_source(program: Program, source: str, options: Options, into: Register, step: str, of: str) -> None:
+def open_source(program: Program, source: Text, options: Options, into: Register, step: str, of: str) -> None:
     """Emit cloning the mount (with `rbind`: the tree of mounts) at the host path `source`."""
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if options.recursive else 0)
     program.call("open_tree", AT_FDCWD, source, flags, step=step, of=of, into=into)
@@ -69,3 +69,50 @@ def change_tree(points: Points, tree: Register, options: Options, late: bool, st
         )
     for kind, recursive in propagation:
         points.change(tree, propagation=kind, recursive=recursive, step=f"{step}: set the propagation", of=of)
+
+
+class Alike:
+    """Bind mounts straight on the image, where the steps of one are those of the next but for two arguments.
+
+    They are compiled once for each combination of options, directory that holds the mount points, and kind
+    of mount point.
+    """
+
+    __slots__ = ("_patterns", "_point", "_points", "_tree")
+
+    def __init__(self, points: Points) -> None:
+        self._points = points
+        self._patterns: dict[tuple[Options, int, bool, bool], Pattern] = {}
+        # Taken for as long as patterns use them.
+        self._point = points.program.register()
+        self._tree = points.program.register()
+
+    def plan(
+        self, source: str | int, options: Options, path: str, *, directory: bool, step: str, of: str
+    ) -> None:
+        """Emit mounting `source` (a path, or the address that holds its tree's descriptor) on `path`."""
+        holder, name = self._points.holder(path, step, of)
+        opened = isinstance(source, int)
+        shape = options, holder.index, directory, opened
+        pattern = self._patterns.get(shape)
+        if pattern is None:
+            pattern = self._points.program.pattern(lambda: self._emit(holder, options, directory, opened))
+            self._patterns[shape] = pattern
+        self._points.program.fill(pattern, step, of, name, source)
+
+    def _emit(self, holder: Register, options: Options, directory: bool, opened: bool) -> None:
+        name, source = Blank(0), Blank(1)
+        points, point, tree = self._points, self._point, self._tree
+        points.straight_point(holder, name, point, step="", of="", directory=directory)
+        if opened:
+            points.program.load(tree, source, 8)
+        else:
+            open_source(points.program, source, options, tree, "", "")
+        change_tree(points, tree, options, False, "", "")
+        points.move(tree, point, step="", of="")
+        for register in (tree, point):
+            points.program.call("close", register, step=": close a descriptor")
+
+    def finish(self) -> None:
+        """Give the registers back; no more mounts."""
+        self._points.program.release(self._tree, self._point)

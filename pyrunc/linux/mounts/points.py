@@ -32,7 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from pyrunc.plan.program import Label, Program, Register
+    from pyrunc.plan.program import Label, Program, Register, Text
 
 #: Symbolic links are followed, within the root.
 INSIDE: Final = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
@@ -196,9 +196,12 @@ class Points:
             if made is not None:
                 self.program.set(made, -1)
             return self.root
-        if straight:
-            return self._straight_point(path, step, of, directory, made)
         program = self.program
+        if straight:
+            into = program.register()
+            holder, name = self.holder(path, step, of)
+            self.straight_point(holder, name, into, step=step, of=of, directory=directory, made=made)
+            return into
         if made is not None:
             program.set(made, -1)
         into = program.register()
@@ -215,24 +218,27 @@ class Points:
         program.place(found)
         return into
 
-    def _straight_point(
-        self, path: str, step: str, of: str, directory: bool, made: Register | None
-    ) -> Register:
-        """As `point`, through a descriptor of the directory that mounts beside this one share.
+    def straight_point(
+        self,
+        holder: Register,
+        name: Text,
+        into: Register,
+        *,
+        step: str,
+        of: str,
+        directory: bool = True,
+        made: Register | None = None,
+    ) -> None:
+        """As `point` with `straight`, for `name` in the directory `holder`.
 
         Making what exists already costs less than looking first: EEXIST comes before any other refusal.
         """
-        program = self.program
-        into = program.register()
-        parent, _, name = path.rpartition("/")
-        holder = self._holder(parent, step, of) if parent else self.root
         self._make(holder, name, directory, made, step, of)
         how = self.how(O_PATH, STRAIGHT)
-        program.call("openat2", holder, name, how, OPEN_HOW, step=step, of=of, into=into)
-        return into
+        self.program.call("openat2", holder, name, how, OPEN_HOW, step=step, of=of, into=into)
 
     def _make(
-        self, holder: Register, name: str, directory: bool, made: Register | None, step: str, of: str
+        self, holder: Register, name: Text, directory: bool, made: Register | None, step: str, of: str
     ) -> None:
         if directory:
             self.program.call("mkdirat", holder, name, 0o755, step=step, of=of, tolerate=(EEXIST,), into=made)
@@ -242,8 +248,15 @@ class Points:
                 "mknodat", holder, name, mode, 0, step=step, of=of, tolerate=(EEXIST,), into=made
             )
 
-    def _holder(self, path: str, step: str, of: str) -> Register:
-        """The register of a directory's descriptor, kept open until something covers it or `finish`."""
+    def holder(self, path: str, step: str, of: str) -> tuple[Register, str]:
+        """Emit opening the directory that `path` is in, without symbolic links, unless that was done before.
+
+        As `parent`, but mounts beside each other share it: it stays open until something covers it, or until
+        `finish`. The caller does not close it.
+        """
+        path, _, name = path.rpartition("/")
+        if not path:
+            return self.root, name
         known = self._holders.get(path)
         if known is None:
             if len(self._holders) == HOLDERS_MAX:
@@ -253,7 +266,7 @@ class Points:
             known = self.program.register()
             self.open(path, O_PATH | O_DIRECTORY, known, step=step, of=of, resolve=STRAIGHT)
             self._holders[path] = known
-        return known
+        return known, name
 
     def _refuse_proc(self, point: Register, fine: Label, step: str, of: str) -> None:
         """Emit failing where symbolic links have led into procfs.
