@@ -90,7 +90,7 @@ class Blank:
 
 
 class Pattern:
-    """Steps made by `Program.pattern`: their code, where in it which value goes, the ends of their labels."""
+    """Steps made by `Program.pattern`: their code, where in it each value goes, the ends of their labels."""
 
     __slots__ = ("blanks", "calls", "code", "endings")
 
@@ -98,7 +98,8 @@ class Pattern:
         self, code: bytes, blanks: list[tuple[int, int]], endings: list[str], calls: list[Call]
     ) -> None:
         self.code = code
-        self.blanks = blanks
+        count = 1 + max([index for _, index in blanks], default=-1)
+        self.blanks = [tuple([at for at, index in blanks if index == which]) for which in range(count)]
         self.endings = endings
         self.calls = calls
 
@@ -292,11 +293,15 @@ class Program:
 
     def fill(self, pattern: Pattern, step: str, of: str, *values: int | str) -> None:
         """Emit the steps of `pattern` with these values; `step` begins the label of each."""
-        start = len(self._code)
-        self._code += pattern.code
-        words = [self.string(value) if isinstance(value, str) else value & MASK for value in values]
-        for at, index in pattern.blanks:
-            _put_argument(self._code, start + at, words[index])
+        if len(values) != len(pattern.blanks):
+            raise ValueError(f"{step}: {len(values)} values for {len(pattern.blanks)} blanks")
+        code = self._code
+        start = len(code)
+        code += pattern.code
+        for index, value in enumerate(values):
+            word = self.string(value) if isinstance(value, str) else value & MASK
+            for at in pattern.blanks[index]:
+                _put_argument(code, start + at, word)
         self._written.append((pattern, values, step, of))
 
     # -- the result ------------------------------------------------------------------------------------

@@ -211,13 +211,17 @@ def test_labels_count_over_filled_patterns() -> None:
     assert [step[11] for step in steps[1:]] == [0, 1, 2]
 
 
-def test_a_pattern_has_no_branches_and_a_program_no_blanks() -> None:
+def test_misuse_of_patterns_is_refused() -> None:
     program = Program()
     label = program.label()
     with pytest.raises(ValueError, match="a branch in a pattern"):
         program.pattern(lambda: program.jump(label))
     with pytest.raises(ValueError, match="a label in a pattern"):
         program.pattern(lambda: program.place(label))
+    pattern = program.pattern(lambda: program.call("close", Blank(0), step=""))
+    for values in ((), (1, 2)):
+        with pytest.raises(ValueError, match="values for 1 blanks"):
+            program.fill(pattern, "close", "", *values)
     program.place(label)
     program.call("close", Blank(0), step="close")
     with pytest.raises(ValueError, match="a blank outside of a pattern"):

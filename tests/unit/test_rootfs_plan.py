@@ -91,7 +91,7 @@ def test_read_only_comes_last() -> None:
     assert [step for step, _ in program.texts] == ["make / rslave", "make / read-only"]
 
 
-def test_a_bind_mount_takes_eight_calls_and_no_path_twice() -> None:
+def test_a_bind_mount_takes_seven_calls_and_no_path_twice() -> None:
     listed = [
         {"destination": f"/m/{index}", "source": "/src", "options": ["rbind", "ro", "private"]}
         for index in range(3)

@@ -293,9 +293,9 @@ class Points:
         self._covered.add(given or path)
         if path in self._made or path == "/":
             self._made.clear()
-        if self._holders:
-            below = "/" if path == "/" else path + "/"
-            for directory in [name for name in self._holders if name == path or name.startswith(below)]:
+        below = "/" if path == "/" else path + "/"
+        for directory in tuple(self._holders):
+            if f"{directory}/".startswith(below):
                 self.close(self._holders.pop(directory))
 
     def is_covered(self, path: str) -> bool:

@@ -60,11 +60,13 @@ def check(config: Config, host: Host, report: Report) -> None:
     known: dict[tuple[str, ...], Options] = {}
     for index, mount in enumerate(mounts):
         where = f"mounts[{index}]"
-        if "\0" in "".join(_texts(mount)):
-            report.error(where, "contains a NUL byte")
-            continue
         words = tuple(mount.get("options") or ())
         options = known.get(words)
+        if "\0" in mount["destination"] + mount.get("source", "") + mount.get("type", "") or (
+            options is None and "\0" in "".join(words)
+        ):
+            report.error(where, "contains a NUL byte")
+            continue
         if options is None:
             options = known[words] = parse(words)
         for word in options.unsupported:
@@ -79,15 +81,6 @@ def check(config: Config, host: Host, report: Report) -> None:
             _check_bind(where, mount, options, host, report)
         else:
             _check_filesystem(where, mount, options, mappings, report)
-
-
-def _texts(mount: Mount) -> list[str]:
-    return [
-        mount["destination"],
-        mount.get("source", ""),
-        mount.get("type", ""),
-        *(mount.get("options") or ()),
-    ]
 
 
 def _check_destination(where: str, mount: Mount, options: Options, host: Host, report: Report) -> None:
