@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
 from _socket import socket as Socket
-from errno import EACCES, EINVAL, ENOSPC, EPERM
+from errno import EACCES, EBUSY, EINVAL, ENOSPC, EOPNOTSUPP, EPERM
 from fcntl import fcntl
 
 from pyrunc.errors import KernelError, PyruncError
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 
 #: The static interpreter, beside this package.
 INIT_PATH = os.path.join(os.path.dirname(os.path.dirname(__file__)), "native", "pyrunc-init")
+
+#: Why a cgroup takes no process (cgroup-v2.rst "Delegation Containment", "No Internal Process Constraint").
+_OF_CGROUP = {
+    EACCES: "run pyrunc inside the cgroups that are delegated to you (systemd-run --user --scope)",
+    EBUSY: "cgroups below it have controllers, so it cannot hold processes: use another linux.cgroupsPath",
+    EOPNOTSUPP: "its cgroup.type does not let it hold processes: use another linux.cgroupsPath",
+}
 
 _SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
 
@@ -121,8 +128,18 @@ def spawn(program: Program, flags: int, supplies: Mapping[str, int], cgroup: int
     os.close(memory)
     if pid < 0:
         ours.close()
-        raise KernelError("create the container's namespaces", -pid, call="clone3", remedy=_remedy(-pid))
+        raise _failure(-pid, cgroup)
     return Init(pid, request.pidfd, ours)
+
+
+def _failure(number: int, cgroup: int) -> KernelError:
+    """The error for a clone3 that failed. Some errnos are of CLONE_INTO_CGROUP alone (clone(2))."""
+    if cgroup >= 0 and number in _OF_CGROUP:
+        path = os.readlink(f"/proc/self/fd/{cgroup}")
+        return KernelError(
+            f"start init in the cgroup {path}", number, call="clone3", remedy=_OF_CGROUP[number]
+        )
+    return KernelError("create the container's namespaces", number, call="clone3", remedy=_remedy(number))
 
 
 def _remedy(number: int) -> str:
