@@ -88,6 +88,24 @@ def test_v1_writable_is_writable(runtime: Runtime) -> None:
     assert ":pids:/inner" in seen.out
 
 
+@pytest.mark.skipif(not HOST.pure_v2, reason="this host has cgroup v1")
+@pytest.mark.parametrize("kind", ["cgroup", "cgroup2"])
+def test_v2_without_a_namespace_shows_the_hierarchy(runtime: Runtime, kind: str) -> None:
+    path = f"/{runtime.tag}-seen"
+    seen = look(runtime, kind, "ro", script=f"ls -d {PLACE}{path}", cgroupsPath=path)
+    ((root, options, found),) = seen.mounts.values()
+    assert (root, found) == ("/", "cgroup2")
+    assert {"ro", "nosuid", "noexec", "nodev"} <= set(options.split(","))
+    assert seen.out.endswith(f"{PLACE}{path}\n")
+
+
+@pytest.mark.skipif(not HOST.pure_v2, reason="this host has cgroup v1")
+def test_v2_writable_is_writable(runtime: Runtime) -> None:
+    script = f"mkdir {PLACE}/inner && echo 0 > {PLACE}/inner/cgroup.procs && cat /proc/self/cgroup"
+    seen = look(runtime, "cgroup", namespaces=("cgroup",), script=script)
+    assert seen.out.endswith("0::/inner\n")
+
+
 @only_v2
 def test_v2_with_a_namespace_of_its_own(runtime: Runtime) -> None:
     seen = look(runtime, "cgroup2", "ro", namespaces=("cgroup",))

@@ -303,7 +303,7 @@ from pyrunc.linux.cgroups.layout import layout
 from pyrunc.linux.cgroups.manager import choose
 host = layout()
 assert host.pure_v2 and host.v2.mount == "/sys/fs/cgroup", host.v2
-manager = choose({"linux": {}}, sys.argv[2], host, False)
+manager = choose({"linux": {"cgroupsPath": "/" + sys.argv[2]}}, "id", host, False)
 assert manager.paths() == {"": "/sys/fs/cgroup/" + sys.argv[2]}
 manager.create(); manager.apply({})
 open(manager.home + "/cgroup.procs", "w").write(str(os.getpid()))

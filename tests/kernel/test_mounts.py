@@ -80,7 +80,8 @@ def test_the_file_systems_of_a_common_container(bundle: Path) -> None:
         "mqueue",
         "sysfs",
     ]
-    assert found["/dev/shm"][3:] == ["shm", "rw,size=65536k"]
+    assert found["/dev/shm"][3] == "shm"
+    assert found["/dev/shm"][4].removesuffix(",inode64") == "rw,size=65536k"
     assert options(outcome.lines, "/sys") == {"ro", "nosuid", "nodev", "noexec", "relatime"}
     assert found["/sys"][4] == "rw", "a read-only superblock would be shared with the whole network namespace"
     assert options(outcome.lines, "/dev") == {"rw", "nosuid"}, "strictatime"
@@ -88,16 +89,18 @@ def test_the_file_systems_of_a_common_container(bundle: Path) -> None:
 
 def test_each_bind_gets_the_flags_it_asks_for_and_no_others(bundle: Path) -> None:
     (bundle / "tree").mkdir()
+    # A bind mount without a word about it has the access times of its source.
+    atime = "noatime" if os.statvfs(bundle).f_flag & os.ST_NOATIME else "relatime"
     cases = {
-        "/plain": (["bind"], {"rw", "relatime"}),
+        "/plain": (["bind"], {"rw", atime}),
         "/all": (
             ["bind", "ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "nosymfollow"],
             {"ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "nosymfollow"},
         ),
-        "/later": (["bind", "ro", "noexec", "rw", "exec"], {"rw", "relatime"}),
+        "/later": (["bind", "ro", "noexec", "rw", "exec"], {"rw", atime}),
         "/strict": (["rbind", "strictatime"], {"rw"}),
         "/recursive": (["rbind", "rro", "rnosuid", "rnoatime"], {"ro", "nosuid", "noatime"}),
-        "/both": (["rbind", "rro", "rw"], {"rw", "relatime"}),
+        "/both": (["rbind", "rro", "rw"], {"rw", atime}),
     }
     mounts = [
         {"destination": point, "source": "tree", "options": words} for point, (words, _) in cases.items()
@@ -217,7 +220,8 @@ def test_remount_changes_what_is_there(bundle: Path) -> None:
     outcome = run(config_of(PROC, *mounts), bundle, MOUNTS)
     assert outcome.failure == ""
     assert {"ro", "nosuid"} <= options(outcome.lines, "/m")
-    assert "noexec" in options(outcome.lines, "/t") and table(outcome.lines)["/t"][4] == "rw,size=4k"
+    assert "noexec" in options(outcome.lines, "/t")
+    assert table(outcome.lines)["/t"][4].removesuffix(",inode64") == "rw,size=4k"
 
 
 def test_settings_of_the_superblock(bundle: Path) -> None:

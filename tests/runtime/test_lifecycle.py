@@ -228,7 +228,7 @@ def test_a_wrong_start_time_is_another_process(runtime: Runtime) -> None:
     """A pid that was used again for another process is not taken for the container's."""
     container = make(runtime, "running")
     pid = container.pid
-    record = next((runtime.root / container.id).glob("*.json"))
+    record = runtime.root / container.id / "state.json"
     started = footprint.stat_of(pid)
     assert started is not None
     text = record.read_text()

@@ -11,8 +11,12 @@ from tests.support import footprint
 
 
 def make(name: str) -> Path:
-    """A new folder that every user may enter (pytest's own are closed to the rootless tests)."""
-    path = Path(tempfile.mkdtemp(prefix=name + "-", dir="/tmp"))
+    """A new folder that every user may enter (pytest's own are closed to the rootless tests).
+
+    Where /tmp is mounted without devices or set-user-ID programs, as Debian 13 does, it is in /var/tmp.
+    """
+    restricted = os.statvfs("/tmp").f_flag & (os.ST_NODEV | os.ST_NOSUID)
+    path = Path(tempfile.mkdtemp(prefix=name + "-", dir="/var/tmp" if restricted else "/tmp"))
     path.chmod(0o755)
     return path
 

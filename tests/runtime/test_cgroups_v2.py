@@ -1,0 +1,143 @@
+"""cgroup v2: what the files say, what it cannot hold, and cgroups that are delegated to an ordinary user."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runtime.test_cgroups import V2, limited
+from tests.support.runtime import Runtime
+
+pytestmark = pytest.mark.skipif(not V2, reason="this host has cgroup v1")
+#: An ordinary user, who needs no entry in passwd.
+UID = GID = 47110
+
+
+@pytest.mark.parametrize(
+    "resources,expected",
+    [
+        ({"memory": {"limit": 64 << 20}}, {"memory.max": str(64 << 20), "memory.swap.max": "max"}),
+        ({"memory": {"reservation": 32 << 20}}, {"memory.low": str(32 << 20), "memory.max": "max"}),
+        ({"memory": {"limit": 64 << 20, "swap": 96 << 20}}, {"memory.swap.max": str(32 << 20)}),
+        ({"memory": {"limit": 64 << 20, "swap": 64 << 20}}, {"memory.swap.max": "0"}),
+        ({"memory": {"limit": 64 << 20, "swap": -1}}, {"memory.swap.max": "max"}),
+        ({"memory": {"limit": -1}}, {"memory.max": "max", "memory.swap.max": "max"}),
+        ({"cpu": {"shares": 2}}, {"cpu.weight": "1"}),
+        ({"cpu": {"shares": 512}}, {"cpu.weight": "59"}),
+        ({"cpu": {"shares": 1024}}, {"cpu.weight": "100"}),
+        ({"cpu": {"shares": 262144}}, {"cpu.weight": "10000"}),
+        ({"cpu": {"idle": 1}}, {"cpu.idle": "1"}),
+        ({"cpu": {"quota": 20000, "period": 50000}}, {"cpu.max": "20000 50000"}),
+        ({"cpu": {"quota": 20000}}, {"cpu.max": "20000 100000"}),
+        ({"cpu": {"period": 50000}}, {"cpu.max": "max 50000"}),
+        ({"cpu": {"quota": -1}}, {"cpu.max": "max 100000"}),
+        (
+            {"cpu": {"quota": 20000, "period": 50000, "burst": 10000}},
+            {"cpu.max": "20000 50000", "cpu.max.burst": "10000"},
+        ),
+        ({"cpu": {"cpus": "0", "mems": "0"}}, {"cpuset.cpus": "0", "cpuset.mems": "0"}),
+        ({"pids": {"limit": 17}}, {"pids.max": "17"}),
+        ({"pids": {"limit": -1}}, {"pids.max": "max"}),
+        (
+            {"pids": {"limit": 17}, "unified": {"pids.max": "18", "memory.high": str(32 << 20)}},
+            {"pids.max": "18", "memory.high": str(32 << 20)},
+        ),
+    ],
+)
+def test_values_of_v2(runtime: Runtime, resources: dict[str, Any], expected: dict[str, str]) -> None:
+    """In a nested cgroup, so that the controllers have to be handed down through new parents."""
+    bundle = limited(runtime, **resources)
+    container = runtime.container(bundle)
+    parent = Path(f"/sys/fs/cgroup/{runtime.tag}-parent")
+    bundle.linux["cgroupsPath"] = f"/{parent.name}/deep/{container.id}"
+    container.create().ok()
+    home = parent / "deep" / container.id
+    assert {name: (home / name).read_text().strip() for name in expected} == expected
+    container.delete("--force").ok()
+    assert not parent.exists()
+
+
+@pytest.mark.parametrize(
+    "resources,word",
+    [
+        ({"memory": {"swappiness": 5}}, "linux.resources.memory.swappiness"),
+        (
+            {"memory": {"limit": 64 << 20, "disableOOMKiller": True}},
+            "linux.resources.memory.disableOOMKiller",
+        ),
+        ({"memory": {"kernelTCP": 1 << 20}}, "linux.resources.memory.kernelTCP"),
+        ({"cpu": {"realtimeRuntime": 5000}}, "linux.resources.cpu.realtimeRuntime"),
+        ({"unified": {"memory.nosuch": "1"}}, "memory.nosuch"),
+        ({"unified": {"memory.max": "x"}}, 'write "x" to memory.max'),
+    ],
+)
+def test_what_v2_cannot_hold(runtime: Runtime, resources: dict[str, Any], word: str) -> None:
+    bundle = limited(runtime, **resources)
+    before = runtime.footprint(bundle)
+    runtime.run(bundle).fails(word)
+    before.assert_unchanged()
+
+
+def test_cgroup_whose_children_have_controllers(runtime: Runtime) -> None:
+    """No Internal Process Constraint: the kernel puts no process there, and the message says why."""
+    home = Path(f"/sys/fs/cgroup/{runtime.tag}-inner")
+    home.mkdir()
+    (home / "cgroup.subtree_control").write_text("+memory")
+    bundle = runtime.bundle()
+    bundle.linux["cgroupsPath"] = f"/{home.name}"
+    before = runtime.footprint(bundle)
+    runtime.run(bundle).fails(f"start init in the cgroup {home}", "busy", "cannot hold processes")
+    before.assert_unchanged()
+
+
+# -- cgroups of an ordinary user -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def delegated(runtime: Runtime) -> Path:
+    """A cgroup v2 that belongs to the ordinary user, with one inside for the processes of his session."""
+    top = Path(f"/sys/fs/cgroup/{runtime.tag}-delegated")
+    (top / "session").mkdir(parents=True)
+    (top / "cgroup.subtree_control").write_text("+cpu +memory +pids")
+    names = ("cgroup.procs", "cgroup.threads", "cgroup.subtree_control")
+    for path in (
+        top,
+        top / "session",
+        *(top / name for name in names),
+        *(top / "session" / n for n in names),
+    ):
+        os.chown(path, UID, GID)
+    return top
+
+
+def test_rootless_limits_in_a_delegated_cgroup(runtime: Runtime, delegated: Path) -> None:
+    """Without cgroupsPath the container's cgroup lies beside that of the caller."""
+    enter = f'echo $$ > {delegated}/session/cgroup.procs; exec "$@"'
+    user = runtime.as_user(UID, GID, "sh", "-c", enter, "sh")
+    bundle = limited(runtime, pids={"limit": 10}, memory={"limit": 64 << 20}, cpu={"shares": 512})
+    before = runtime.footprint(bundle)
+    container = user.container(bundle.rootless(UID, GID))
+    container.create().ok()
+    home = delegated / container.id
+    assert (home / "pids.max").read_text() == "10\n"
+    assert (home / "memory.max").read_text() == f"{64 << 20}\n"
+    assert (home / "cpu.weight").read_text() == "59\n"
+    assert int((home / "cgroup.procs").read_text()) == container.pid
+    container.start().ok()
+    container.delete("--force").ok()
+    before.skip = (*before.skip, runtime.folder / f"user-{UID}")
+    before.before["files"] = before.look()["files"]  # the user's own run-time directory may stay
+    before.assert_unchanged()
+
+
+def test_rootless_from_outside_of_the_delegated_cgroup(runtime: Runtime, delegated: Path) -> None:
+    """The kernel lets nobody but root move a process into a delegated cgroup from elsewhere."""
+    user = runtime.as_user(UID, GID)
+    bundle = limited(runtime, pids={"limit": 10}).rootless(UID, GID)
+    bundle.linux["cgroupsPath"] = f"/{delegated.name}/box"
+    words = (f"start init in the cgroup {delegated}/box", "permission denied", "delegated to you")
+    user.run(bundle).fails(*words)
+    assert not (delegated / "box").exists()
