@@ -116,10 +116,11 @@ def plan(config: Config, host: Host, program: Program, root: Register) -> None:
         return
     mounts = config.get("mounts") or ()
     taken = {path_of(device) for device in devices}
-    places = taken | {destination_of(mount) for mount in mounts}
+    listed = [destination_of(mount) for mount in mounts]
+    places = taken.union(listed)
     # The modes below are meant as they are; a umask would take from them.
     program.call("umask", 0, step="set the umask for device nodes")
-    if not any(is_bind(mount) and destination_of(mount) == "/dev" for mount in mounts):
+    if not any(is_bind(mount) for mount, path in zip(mounts, listed, strict=True) if path == "/dev"):
         holder, _ = points.parent("/dev/null", step="open /dev", of="linux.devices")
         for name, (major, minor) in DEFAULTS.items():
             if f"/dev/{name}" not in taken:
