@@ -24,9 +24,7 @@ OFFICIAL = REPOSITORY.parent / "shared" / "reference" / "runtime-spec-schema"
 def official(name: str) -> Draft4Validator:
     """The official schema `name`, with its neighbours at hand."""
     if not OFFICIAL.is_dir():
-        pytest.skip(
-            "this host has no official schemas beside the repository (../shared)"
-        )
+        pytest.skip("this host has no official schemas beside the repository (../shared)")
     found = [
         (path.name, DRAFT4.create_resource(json.loads(path.read_text()))) for path in OFFICIAL.glob("*.json")
     ]
