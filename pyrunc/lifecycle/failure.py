@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from errno import E2BIG, ENOMEM
 
 from pyrunc.errors import PyruncError
+from pyrunc.spawn.conversation import NO_STEP
 from pyrunc.store.store import CONFIG
 
 TYPE_CHECKING = False
@@ -56,4 +58,7 @@ def word(error: StepFailed, config: Config, root: int = -1) -> PyruncError:
 
         process = config["process"]
         error.remedy = explain_exec_failure(root, candidates(process), error.number, process["cwd"])
+    # Init's own arguments are few: for them it can only be memory that is missing (cgroup v2 counts its stack).
+    if not error.remedy and (error.number == ENOMEM or (error.index == NO_STEP and error.number == E2BIG)):
+        error.remedy = "is the memory limit too low?"
     return error
