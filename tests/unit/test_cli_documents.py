@@ -14,6 +14,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT4
 
 from pyrunc.cli import features, spec
+from pyrunc.config.example import example
 from pyrunc.errors import PyruncError
 from pyrunc.validate._accept import accept
 from tests.support.payload import REPOSITORY
@@ -57,8 +58,8 @@ def test_spec_writes_a_valid_configuration(tmp_path: Path, rootless: bool) -> No
 
 
 def test_spec_makes_a_cgroup_namespace_on_cgroup_v2_only() -> None:
-    assert {"type": "cgroup"} in spec.document(True)["linux"]["namespaces"]
-    assert {"type": "cgroup"} not in spec.document(False)["linux"]["namespaces"]
+    assert {"type": "cgroup"} in example(False, 0, 0, True)["linux"]["namespaces"]
+    assert {"type": "cgroup"} not in example(False, 0, 0, False)["linux"]["namespaces"]
 
 
 def test_spec_leaves_an_existing_file_alone(tmp_path: Path) -> None:
