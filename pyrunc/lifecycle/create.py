@@ -261,7 +261,11 @@ def _write_pid_file(path: str, pid: int) -> None:
             os.write(descriptor, b"%d" % pid)
         finally:
             os.close(descriptor)
-        os.rename(temporary, path)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
     except OSError as error:
         raise KernelError.of(f"write the pid file {path}", error) from error
 

@@ -121,6 +121,17 @@ def test_pid_file(runtime: Runtime, verb: str) -> None:
     assert [p.name for p in runtime.folder.iterdir() if "pid" in p.name] == ["pid"]
 
 
+def test_pid_file_that_cannot_be_written(runtime: Runtime) -> None:
+    """The container is undone, and no half-made file stays."""
+    folder = runtime.folder / "pids"
+    (folder / "taken").mkdir(parents=True)
+    bundle = runtime.bundle().sleeper()
+    before = runtime.footprint(bundle)
+    runtime.container(bundle).create("--pid-file", str(folder / "taken")).fails("write the pid file")
+    assert [entry.name for entry in folder.iterdir()] == ["taken"]
+    before.assert_unchanged()
+
+
 def test_pid_file_relative_to_the_caller(runtime: Runtime) -> None:
     container = runtime.container(runtime.bundle().sleeper())
     here = runtime.folder / "here"
