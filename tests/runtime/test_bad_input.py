@@ -118,7 +118,7 @@ def _not_executable(case: Case) -> None:
 
 
 def _directory(case: Case) -> None:
-    case.program("/work")
+    case.program("/area")
 
 
 def _missing_interpreter(case: Case) -> None:
@@ -154,13 +154,13 @@ def _rootfs_link(case: Case) -> None:
 
 
 def _file_in_the_way(case: Case) -> None:
-    case.put("work/file", "", 0o644)
-    case.bundle.mount("/work/file", "tmpfs", "tmpfs")
+    case.put("area/file", "", 0o644)
+    case.bundle.mount("/area/file", "tmpfs", "tmpfs")
 
 
 def _cwd_is_a_file(case: Case) -> None:
-    case.put("work/file", "", 0o644)
-    case.bundle.process["cwd"] = "/work/file"
+    case.put("area/file", "", 0o644)
+    case.bundle.process["cwd"] = "/area/file"
 
 
 def _link(target: str) -> Spoil:
@@ -256,7 +256,7 @@ CASES: list[tuple[str, Spoil, tuple[str, ...]]] = [
     ("program-missing", _missing_program, ('exec: "nosuch-program"', "executable file not found in $PATH")),
     ("program-missing-absolute", _missing_absolute, ("/bin/nosuch-program", "no such file or directory")),
     ("program-not-executable", _not_executable, ("/bin/plain", "permission denied")),
-    ("program-is-a-directory", _directory, ("/work",)),
+    ("program-is-a-directory", _directory, ("/area",)),
     (
         "interpreter-missing",
         _missing_interpreter,
@@ -269,28 +269,28 @@ CASES: list[tuple[str, Spoil, tuple[str, ...]]] = [
     ),
     ("loader-missing", _missing_loader, ("dynamic", "ld-linux", "no such file or directory")),
     # places
-    ("cwd-relative", _set("process.cwd", "work"), ("process.cwd", "absolute")),
+    ("cwd-relative", _set("process.cwd", "area"), ("process.cwd", "absolute")),
     ("cwd-empty", _set("process.cwd", ""), ("process.cwd",)),
-    ("cwd-is-a-file", _cwd_is_a_file, ("/work/file", "not a directory")),
+    ("cwd-is-a-file", _cwd_is_a_file, ("/area/file", "not a directory")),
     (
         "bind-source-missing",
-        lambda case: case.bundle.bind("/no/such/source", "/work"),
+        lambda case: case.bundle.bind("/no/such/source", "/area"),
         ("mounts[5]", "/no/such/source", "no such file or directory"),
     ),
-    ("file-where-a-directory-must-be", _file_in_the_way, ("/work/file", "not a directory")),
+    ("file-where-a-directory-must-be", _file_in_the_way, ("/area/file", "not a directory")),
     ("destination-loops", _loop, ("/a", "too many levels of symbolic links")),
     ("destination-magic-link", _link("/proc/1/root"), ("mounts[5].destination",)),
     ("destination-magic-fd", _link("/proc/self/fd/3"), ("mounts[5].destination",)),
     ("destination-in-proc", lambda case: case.bundle.bind("/etc", "/proc/sys"), ("/proc/sys",)),
     (
         "unknown-file-system",
-        lambda case: case.bundle.mount("/work", "nosuchfs", "x"),
-        ("/work", "nosuchfs", "no such device"),
+        lambda case: case.bundle.mount("/area", "nosuchfs", "x"),
+        ("/area", "nosuchfs", "no such device"),
     ),
     (
         "bad-mount-data",
-        lambda case: case.bundle.mount("/work", "tmpfs", "x", "nosuchoption"),
-        ("/work", "nosuchoption"),
+        lambda case: case.bundle.mount("/area", "tmpfs", "x", "nosuchoption"),
+        ("/area", "nosuchoption"),
     ),
     # ids and rights
     ("uid-outside-the-mapping", _outside_uid, ("process.user.uid", "1000", "map")),

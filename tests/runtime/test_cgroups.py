@@ -208,8 +208,8 @@ DEVICE_RULES: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [
         {
             "open /dev/null rw": 0,
             "open /dev/zero r": 0,
-            "open /work/mem r": "EPERM",
-            "mknod /work/new c 1 1": 0,
+            "open /area/mem r": "EPERM",
+            "mknod /area/new c 1 1": 0,
         },
     ),
     (
@@ -218,12 +218,12 @@ DEVICE_RULES: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [
             {"allow": False, "access": "rwm"},
             {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"},
         ],
-        {"open /work/kmsg r": 0, "open /work/kmsg w": "EPERM", "open /work/mem r": "EPERM"},
+        {"open /area/kmsg r": 0, "open /area/kmsg w": "EPERM", "open /area/mem r": "EPERM"},
     ),
     (
         "allow-major",
         [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "major": 1, "access": "rw"}],
-        {"open /work/kmsg r": 0, "open /work/kmsg w": 0},
+        {"open /area/kmsg r": 0, "open /area/kmsg w": 0},
     ),
     (
         "deny-after-allow",
@@ -231,9 +231,9 @@ DEVICE_RULES: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [
             {"allow": True, "access": "rwm"},
             {"allow": False, "type": "c", "major": 1, "minor": 11, "access": "rw"},
         ],
-        {"open /work/kmsg r": "EPERM"},
+        {"open /area/kmsg r": "EPERM"},
     ),
-    ("allow-all", [{"allow": True, "access": "rwm"}], {"open /work/kmsg r": 0, "open /work/kmsg w": 0}),
+    ("allow-all", [{"allow": True, "access": "rwm"}], {"open /area/kmsg r": 0, "open /area/kmsg w": 0}),
 ]
 
 
@@ -243,8 +243,8 @@ def test_device_rules(runtime: Runtime, rules: list[dict[str, Any]], expected: d
     bundle.process["capabilities"] = {
         kind: ["CAP_MKNOD", "CAP_SYSLOG", "CAP_SYS_RAWIO"] for kind in ("bounding", "effective", "permitted")
     }
-    os.mknod(bundle.rootfs / "work" / "kmsg", 0o20666, os.makedev(1, 11))
-    os.mknod(bundle.rootfs / "work" / "mem", 0o20666, os.makedev(1, 1))
+    os.mknod(bundle.rootfs / "area" / "kmsg", 0o20666, os.makedev(1, 11))
+    os.mknod(bundle.rootfs / "area" / "mem", 0o20666, os.makedev(1, 1))
     said = runtime.ask(bundle, *expected)
     for question, answer in expected.items():
         assert said[question] == ({"errno": answer} if isinstance(answer, str) else answer), question

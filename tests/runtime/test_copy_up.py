@@ -11,9 +11,9 @@ from tests.support.runtime import Runtime
 
 
 def filled(runtime: Runtime) -> Bundle:
-    """A bundle with some of everything below /work, over which a tmpfs is to be mounted."""
+    """A bundle with some of everything below /area, over which a tmpfs is to be mounted."""
     bundle = runtime.bundle()
-    work = bundle.rootfs / "work"
+    work = bundle.rootfs / "area"
     (work / "dir").mkdir()
     (work / "dir" / "file").write_text("copied")
     (work / "dir" / "file").chmod(0o4755)
@@ -26,7 +26,7 @@ def filled(runtime: Runtime) -> Bundle:
         file.truncate(1 << 30)
         file.seek(1 << 29)
         file.write(b"island")
-    bundle.mount("/work", "tmpfs", "tmpfs", "tmpcopyup", "nosuid", "size=16m")
+    bundle.mount("/area", "tmpfs", "tmpfs", "tmpcopyup", "nosuid", "size=16m")
     return bundle
 
 
@@ -35,15 +35,15 @@ def test_everything_is_copied(runtime: Runtime) -> None:
     bundle = filled(runtime)
     bundle.linux["resources"] = {"memory": {"limit": 32 << 20}}
     before = runtime.footprint(bundle)
-    said = runtime.ask(bundle, "ls /work", "stat /work/dir", "stat /work/dir/file", "readlink /work/link",
-                       "readlink /work/dangling", "stat /work/fifo", "stat /work/sparse")  # fmt: skip
-    assert sorted(said["ls /work"]) == ["dangling", "dir", "fifo", "link", "sparse"]
-    assert said["stat /work/dir"]["mode"] == 0o1711
-    assert said["stat /work/dir/file"]["mode"] == 0o4755
-    assert said["readlink /work/link"] == "/etc/passwd"
-    assert said["readlink /work/dangling"] == "../../../nowhere"
-    assert (said["stat /work/fifo"]["type"], said["stat /work/fifo"]["mode"]) == ("fifo", 0o640)
-    assert said["stat /work/sparse"]["size"] == 1 << 30
+    said = runtime.ask(bundle, "ls /area", "stat /area/dir", "stat /area/dir/file", "readlink /area/link",
+                       "readlink /area/dangling", "stat /area/fifo", "stat /area/sparse")  # fmt: skip
+    assert sorted(said["ls /area"]) == ["dangling", "dir", "fifo", "link", "sparse"]
+    assert said["stat /area/dir"]["mode"] == 0o1711
+    assert said["stat /area/dir/file"]["mode"] == 0o4755
+    assert said["readlink /area/link"] == "/etc/passwd"
+    assert said["readlink /area/dangling"] == "../../../nowhere"
+    assert (said["stat /area/fifo"]["type"], said["stat /area/fifo"]["mode"]) == ("fifo", 0o640)
+    assert said["stat /area/sparse"]["size"] == 1 << 30
     before.assert_unchanged()
 
 
@@ -51,29 +51,29 @@ def test_in_a_user_namespace(runtime: Runtime) -> None:
     """The new files belong to whom the old ones belong inside."""
     bundle = filled(runtime).map_ids(host=200000)
     bundle.give_rootfs(200000, 200000)
-    os.chown(bundle.rootfs / "work" / "dir" / "file", 200007, 200008)
+    os.chown(bundle.rootfs / "area" / "dir" / "file", 200007, 200008)
     said = runtime.ask(
-        bundle, "stat /work/dir/file", "read /work/dir/file", "stat /work/dir", "write /work/new x"
+        bundle, "stat /area/dir/file", "read /area/dir/file", "stat /area/dir", "write /area/new x"
     )
-    assert (said["stat /work/dir/file"]["uid"], said["stat /work/dir/file"]["gid"]) == (7, 8)
-    assert said["read /work/dir/file"] == "copied"
-    assert said["stat /work/dir"]["uid"] == 0
-    assert said["write /work/new x"] is None or "errno" not in str(said["write /work/new x"])
+    assert (said["stat /area/dir/file"]["uid"], said["stat /area/dir/file"]["gid"]) == (7, 8)
+    assert said["read /area/dir/file"] == "copied"
+    assert said["stat /area/dir"]["uid"] == 0
+    assert said["write /area/new x"] is None or "errno" not in str(said["write /area/new x"])
 
 
 def test_several_and_what_an_earlier_mount_has(runtime: Runtime) -> None:
     bundle = filled(runtime)
     (bundle.rootfs / "home" / "file").write_text("home")
     bundle.mount("/home", "tmpfs", "tmpfs", "tmpcopyup")
-    bundle.bind(bundle.rootfs / "work" / "dir", "/tmp", "bind")
+    bundle.bind(bundle.rootfs / "area" / "dir", "/tmp", "bind")
     bundle.mount("/tmp", "tmpfs", "tmpfs", "tmpcopyup", "ro")
     said = runtime.ask(
-        bundle, "read /home/file", "read /tmp/file", "write /tmp/file x", "access /work/dir/file"
+        bundle, "read /home/file", "read /tmp/file", "write /tmp/file x", "access /area/dir/file"
     )
     assert said["read /home/file"] == "home"
     assert said["read /tmp/file"] == "copied"
     assert said["write /tmp/file x"] == {"errno": "EROFS"}
-    assert said["access /work/dir/file"] == 0
+    assert said["access /area/dir/file"] == 0
 
 
 @pytest.mark.parametrize(
@@ -82,19 +82,19 @@ def test_several_and_what_an_earlier_mount_has(runtime: Runtime) -> None:
 def test_too_much(runtime: Runtime, limit: str, words: str) -> None:
     bundle = runtime.bundle()
     for number in range(5):
-        (bundle.rootfs / "work" / f"file-{number}").write_bytes(b"x" * 50000)
-    bundle.mount("/work", "tmpfs", "tmpfs", "tmpcopyup", limit)
+        (bundle.rootfs / "area" / f"file-{number}").write_bytes(b"x" * 50000)
+    bundle.mount("/area", "tmpfs", "tmpfs", "tmpcopyup", limit)
     before = runtime.footprint(bundle)
-    runtime.run(bundle).fails("copy the content of /work into its tmpfs", words)
+    runtime.run(bundle).fails("copy the content of /area into its tmpfs", words)
     before.assert_unchanged()
 
 
 def test_too_much_for_the_memory_limit(runtime: Runtime) -> None:
     """The copy is charged to the container: a large image cannot eat the host's memory through it."""
     bundle = runtime.bundle()
-    (bundle.rootfs / "work" / "large").write_bytes(b"x" * (24 << 20))
+    (bundle.rootfs / "area" / "large").write_bytes(b"x" * (24 << 20))
     bundle.linux["resources"] = {"memory": {"limit": 8 << 20}}
-    bundle.mount("/work", "tmpfs", "tmpfs", "tmpcopyup")
+    bundle.mount("/area", "tmpfs", "tmpfs", "tmpcopyup")
     before = runtime.footprint(bundle)
     runtime.run(bundle).fails("memory.limit")
     before.assert_unchanged()

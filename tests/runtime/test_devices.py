@@ -120,8 +120,8 @@ def test_bad_devices(runtime: Runtime, device: dict[str, Any]) -> None:
 def test_another_file_at_the_path(runtime: Runtime, kind: str) -> None:
     """config-linux.md: a different file at the path MUST fail (runc and crun take any)."""
     bundle = runtime.bundle()
-    bundle.linux["devices"] = [{"path": "/work/device", "type": "c", "major": 1, "minor": 5}]
-    place = bundle.rootfs / "work" / "device"
+    bundle.linux["devices"] = [{"path": "/area/device", "type": "c", "major": 1, "minor": 5}]
+    place = bundle.rootfs / "area" / "device"
     if kind == "file":
         place.write_text("")
     elif kind == "link":
@@ -129,15 +129,15 @@ def test_another_file_at_the_path(runtime: Runtime, kind: str) -> None:
     else:
         os.mknod(place, 0o20666, os.makedev(1, 3))
     before = runtime.footprint(bundle)
-    runtime.run(bundle).fails("/work/device")
+    runtime.run(bundle).fails("/area/device")
     before.assert_unchanged()
 
 
 def test_the_same_device_at_the_path(runtime: Runtime) -> None:
     bundle = runtime.bundle()
-    bundle.linux["devices"] = [{"path": "/work/device", "type": "c", "major": 1, "minor": 5}]
-    os.mknod(bundle.rootfs / "work" / "device", 0o20666, os.makedev(1, 5))
-    assert runtime.ask(bundle, "open /work/device r")["open /work/device r"] == 0
+    bundle.linux["devices"] = [{"path": "/area/device", "type": "c", "major": 1, "minor": 5}]
+    os.mknod(bundle.rootfs / "area" / "device", 0o20666, os.makedev(1, 5))
+    assert runtime.ask(bundle, "open /area/device r")["open /area/device r"] == 0
 
 
 def test_mapped_owner_of_a_device(runtime: Runtime) -> None:

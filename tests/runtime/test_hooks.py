@@ -25,7 +25,7 @@ class Diary:
     def __init__(self, runtime: Runtime, bundle: Bundle) -> None:
         self.path = runtime.folder / "diary"
         self.path.mkdir()
-        self.inside = bundle.rootfs / "work"
+        self.inside = bundle.rootfs / "area"
 
     def lines(self) -> list[str]:
         """What was noted, in order."""
@@ -41,19 +41,19 @@ def bundle(runtime: Runtime) -> Bundle:
 @pytest.fixture
 def diary(runtime: Runtime, bundle: Bundle) -> Diary:
     diary = Diary(runtime, bundle)
-    bundle.bind(diary.path, "/work", "rbind")
+    bundle.bind(diary.path, "/area", "rbind")
     return diary
 
 
 def note(diary: Diary, kind: str, text: str) -> str:
     """A line of shell that notes `text`, from where a hook of this kind runs."""
-    place = "/work" if kind == "startContainer" else str(diary.path)
+    place = "/area" if kind == "startContainer" else str(diary.path)
     return f'echo "{text}" >> {place}/notes'
 
 
 def keep(diary: Diary, kind: str, name: str, command: str) -> str:
     """A line of shell that keeps the output of `command` in a file."""
-    place = "/work" if kind == "startContainer" else str(diary.path)
+    place = "/area" if kind == "startContainer" else str(diary.path)
     return f"{{ {command}; }} > {place}/{name}"
 
 
@@ -75,7 +75,7 @@ def test_order(runtime: Runtime, bundle: Bundle, diary: Diary) -> None:
 
 
 def test_poststart_comes_after_the_program(runtime: Runtime, bundle: Bundle, diary: Diary) -> None:
-    bundle.ask("write /work/program x", "sleep")
+    bundle.ask("write /area/program x", "sleep")
     bundle.hook(
         "poststart",
         f"for i in 1 2 3 4 5 6 7 8 9 10; do [ -e {diary.path}/program ] && exit 0; sleep 0.1; done; exit 1",
@@ -158,7 +158,7 @@ def test_start_container_hook_is_the_images_program(runtime: Runtime, bundle: Bu
     bundle.hook("startContainer", keep(diary, "startContainer", "seen", "ls /; echo $$"))
     with runtime.running(bundle) as container:
         container.says("ready")
-        assert "work" in (diary.path / "seen").read_text().split()
+        assert "area" in (diary.path / "seen").read_text().split()
 
 
 @pytest.mark.parametrize("kind", [k for k in ALL if k != "startContainer"])
@@ -244,7 +244,7 @@ def test_failure_during_create(runtime: Runtime, bundle: Bundle, diary: Diary, k
 
 def test_failure_of_start_container(runtime: Runtime, bundle: Bundle, diary: Diary) -> None:
     """start fails, the program never runs, the container is gone or stopped for good."""
-    bundle.ask("write /work/program x").hook("startContainer", "exit 4").hook(
+    bundle.ask("write /area/program x").hook("startContainer", "exit 4").hook(
         "poststart", note(diary, "poststart", "poststart")
     )
     container = runtime.container(bundle)

@@ -10,7 +10,7 @@ import pytest
 from tests.support.bundle import Bundle
 from tests.support.runtime import Runtime
 
-INSIDE = "/work/inside"
+INSIDE = "/area/inside"
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_mount_destination_through_a_link(
         assert "magic" in kind or f"{victim}/" in outcome.testimony["mounts"]
 
 
-@pytest.mark.parametrize("destination", ["/../../../tmp/x", "../../x", "/work/../../../../x", "/./work//x/"])
+@pytest.mark.parametrize("destination", ["/../../../tmp/x", "../../x", "/area/../../../../x", "/./area//x/"])
 def test_dots_in_a_destination(runtime: Runtime, destination: str) -> None:
     bundle = runtime.bundle().mount(destination, "tmpfs", "marker-of-the-test")
     before = runtime.footprint(bundle)
@@ -99,7 +99,7 @@ def test_proc_and_sys_as_links(runtime: Runtime, victim: Path, destination: str,
     """CVE-2023-27561: they must be real directories."""
     bundle = runtime.bundle()
     link(bundle, destination, INSIDE if kind == "elsewhere" else str(victim))
-    (bundle.rootfs / "work" / "inside").mkdir()
+    (bundle.rootfs / "area" / "inside").mkdir()
     before = runtime.footprint(bundle)
     runtime.run(bundle).fails(destination)
     before.assert_unchanged()
@@ -249,14 +249,14 @@ def test_sys_fs_cgroup_as_a_link(runtime: Runtime, victim: Path) -> None:
 def test_tmpcopyup_does_not_follow_links(runtime: Runtime, victim: Path) -> None:
     """What is copied up is the image's, also where the image has links, devices and sockets."""
     bundle = runtime.bundle()
-    (bundle.rootfs / "work" / "link").symlink_to(victim / "file")
-    os.mkfifo(bundle.rootfs / "work" / "fifo")
-    os.mknod(bundle.rootfs / "work" / "null", 0o20666, os.makedev(1, 3))
+    (bundle.rootfs / "area" / "link").symlink_to(victim / "file")
+    os.mkfifo(bundle.rootfs / "area" / "fifo")
+    os.mknod(bundle.rootfs / "area" / "null", 0o20666, os.makedev(1, 3))
     link(bundle, "/evil", str(victim))
-    bundle.mount("/work", "tmpfs", "tmpfs", "tmpcopyup")
-    said = runtime.ask(bundle, "readlink /work/link", "lstat /work/fifo", "lstat /work/null")
-    assert said["readlink /work/link"] == str(victim / "file")
-    assert said["lstat /work/fifo"]["type"] == "fifo"
+    bundle.mount("/area", "tmpfs", "tmpfs", "tmpcopyup")
+    said = runtime.ask(bundle, "readlink /area/link", "lstat /area/fifo", "lstat /area/null")
+    assert said["readlink /area/link"] == str(victim / "file")
+    assert said["lstat /area/fifo"]["type"] == "fifo"
     unharmed(victim)
 
 

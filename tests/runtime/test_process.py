@@ -61,9 +61,9 @@ def test_look_up_passes_over_what_is_not_executable(runtime: Runtime) -> None:
 
 def test_env(runtime: Runtime) -> None:
     bundle = runtime.bundle()
-    bundle.process["env"] = ["PATH=/bin", "A=1", "EMPTY=", "B=x=y", "A=2", "HOME=/work"]
+    bundle.process["env"] = ["PATH=/bin", "A=1", "EMPTY=", "B=x=y", "A=2", "HOME=/area"]
     env = runtime.ask(bundle, "env")["env"]
-    assert sorted(env) == ["A=2", "B=x=y", "EMPTY=", "HOME=/work", "PATH=/bin"]
+    assert sorted(env) == ["A=2", "B=x=y", "EMPTY=", "HOME=/area", "PATH=/bin"]
 
 
 @pytest.mark.parametrize("entry", ["noequals", "=empty", ""])
@@ -81,7 +81,7 @@ def test_malformed_env(runtime: Runtime, entry: str) -> None:
         (0, None, "/root"),
         (1000, None, "/home/ann"),
         (4321, None, "/"),
-        (0, "HOME=/work", "/work"),
+        (0, "HOME=/area", "/area"),
         (0, "HOME=", "/root"),
     ],
 )
@@ -116,7 +116,7 @@ def test_home_of_passwd_through_absolute_link(runtime: Runtime) -> None:
     assert "HOME=/of-the-image" in runtime.ask(bundle, "env")["env"]
 
 
-@pytest.mark.parametrize("cwd", ["/", "/work", "/bin/../work", "/tmp/"])
+@pytest.mark.parametrize("cwd", ["/", "/area", "/bin/../area", "/tmp/"])
 def test_cwd(runtime: Runtime, cwd: str) -> None:
     bundle = runtime.bundle()
     bundle.process["cwd"] = cwd
@@ -133,18 +133,18 @@ def test_cwd_that_is_missing_is_made(runtime: Runtime) -> None:
 
 def test_cwd_through_a_link_of_the_image(runtime: Runtime) -> None:
     bundle = runtime.bundle()
-    (bundle.rootfs / "link").symlink_to("/work")
+    (bundle.rootfs / "link").symlink_to("/area")
     bundle.process["cwd"] = "/link"
-    assert runtime.ask(bundle, "cwd")["cwd"] == "/work"
+    assert runtime.ask(bundle, "cwd")["cwd"] == "/area"
 
 
 def test_cwd_closed_to_root_without_capabilities_but_open_to_the_user(runtime: Runtime) -> None:
     bundle = runtime.bundle()
-    (bundle.rootfs / "work").chmod(0o700)
-    os.chown(bundle.rootfs / "work", 1000, 1000)
+    (bundle.rootfs / "area").chmod(0o700)
+    os.chown(bundle.rootfs / "area", 1000, 1000)
     bundle.process["user"] = {"uid": 1000, "gid": 1000}
-    bundle.process["cwd"] = "/work"
-    assert runtime.ask(bundle, "cwd")["cwd"] == "/work"
+    bundle.process["cwd"] = "/area"
+    assert runtime.ask(bundle, "cwd")["cwd"] == "/area"
 
 
 def test_user(runtime: Runtime) -> None:

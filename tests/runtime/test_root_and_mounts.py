@@ -83,7 +83,7 @@ def test_root_of_any_name(runtime: Runtime) -> None:
 def test_no_pivot(runtime: Runtime) -> None:
     outcome = runtime.run(runtime.bundle().ask("ls /", "mounts"), "--no-pivot")
     said = outcome.ok().testimony
-    assert "bin" in said["ls /"] and "work" in said["ls /"]
+    assert "bin" in said["ls /"] and "area" in said["ls /"]
 
 
 def test_without_mount_namespace_hosts_files_are_not_reached(runtime: Runtime) -> None:
@@ -96,9 +96,9 @@ def test_without_mount_namespace_hosts_files_are_not_reached(runtime: Runtime) -
 
 def test_order_of_mounts(runtime: Runtime, folder: Path) -> None:
     bundle = runtime.bundle()
-    bundle.mount("/work", "tmpfs", "first", "size=1m").mount("/work/inner", "tmpfs", "second")
+    bundle.mount("/area", "tmpfs", "first", "size=1m").mount("/area/inner", "tmpfs", "second")
     seen = mounts(runtime, bundle)
-    assert (seen["/work"].source, seen["/work/inner"].source) == ("first", "second")
+    assert (seen["/area"].source, seen["/area/inner"].source) == ("first", "second")
 
 
 def test_mount_points_are_made(runtime: Runtime, folder: Path) -> None:
@@ -112,24 +112,24 @@ def test_mount_points_are_made(runtime: Runtime, folder: Path) -> None:
 
 
 def test_relative_destination_is_below_the_root(runtime: Runtime) -> None:
-    assert "/work" in mounts(runtime, runtime.bundle().mount("work", "tmpfs", "tmpfs"))
+    assert "/area" in mounts(runtime, runtime.bundle().mount("area", "tmpfs", "tmpfs"))
 
 
 def test_relative_bind_source_is_below_the_bundle(runtime: Runtime) -> None:
     bundle = runtime.bundle()
     (bundle.path / "data").mkdir()
     (bundle.path / "data" / "x").write_text("here")
-    bundle.bind("data", "/work")
-    assert runtime.ask(bundle, "read /work/x")["read /work/x"] == "here"
+    bundle.bind("data", "/area")
+    assert runtime.ask(bundle, "read /area/x")["read /area/x"] == "here"
 
 
 @pytest.mark.parametrize("kind", ["bind", "none", "", "ext4"])
 def test_type_of_a_bind_mount_is_a_dummy(runtime: Runtime, folder: Path, kind: str) -> None:
     (folder / "x").write_text("here")
-    bundle = runtime.bundle().mount("/work", kind, str(folder), "bind")
+    bundle = runtime.bundle().mount("/area", kind, str(folder), "bind")
     if not kind:
-        del bundle.mount_of("/work")["type"]
-    assert runtime.ask(bundle, "read /work/x")["read /work/x"] == "here"
+        del bundle.mount_of("/area")["type"]
+    assert runtime.ask(bundle, "read /area/x")["read /area/x"] == "here"
 
 
 @pytest.mark.parametrize(
@@ -156,16 +156,16 @@ def test_flags(
 ) -> None:
     bundle = runtime.bundle()
     if what == "tmpfs":
-        bundle.mount("/work", "tmpfs", "tmpfs", *options)
+        bundle.mount("/area", "tmpfs", "tmpfs", *options)
     else:
-        bundle.bind(folder, "/work", "bind", *options)
-    seen = mounts(runtime, bundle)["/work"]
+        bundle.bind(folder, "/area", "bind", *options)
+    seen = mounts(runtime, bundle)["/area"]
     assert present <= seen.options and not absent & seen.options, seen.options
 
 
 @pytest.mark.parametrize("option,word", [("sync", "sync"), ("dirsync", "dirsync"), ("lazytime", "lazytime")])
 def test_flags_of_the_file_system(runtime: Runtime, option: str, word: str) -> None:
-    assert word in mounts(runtime, runtime.bundle().mount("/work", "tmpfs", "tmpfs", option))["/work"].data
+    assert word in mounts(runtime, runtime.bundle().mount("/area", "tmpfs", "tmpfs", option))["/area"].data
 
 
 @pytest.mark.parametrize(
@@ -190,29 +190,29 @@ def test_flags_of_the_file_system(runtime: Runtime, option: str, word: str) -> N
 )
 def test_options_that_are_known(runtime: Runtime, option: str) -> None:
     """They must be accepted, and never reach the file system as unknown data (tmpfs refuses that)."""
-    assert "/work" in mounts(runtime, runtime.bundle().mount("/work", "tmpfs", "tmpfs", option))
+    assert "/area" in mounts(runtime, runtime.bundle().mount("/area", "tmpfs", "tmpfs", option))
 
 
 def test_unknown_option_is_data(runtime: Runtime) -> None:
     seen = mounts(
-        runtime, runtime.bundle().mount("/work", "tmpfs", "tmpfs", "size=128k", "mode=1750", "uid=7")
+        runtime, runtime.bundle().mount("/area", "tmpfs", "tmpfs", "size=128k", "mode=1750", "uid=7")
     )
-    assert {"size=128k", "mode=1750", "uid=7"} <= seen["/work"].data
+    assert {"size=128k", "mode=1750", "uid=7"} <= seen["/area"].data
 
 
 def test_bad_data(runtime: Runtime) -> None:
-    bundle = runtime.bundle().mount("/work", "tmpfs", "tmpfs", "nosuchoption=1")
+    bundle = runtime.bundle().mount("/area", "tmpfs", "tmpfs", "nosuchoption=1")
     before = runtime.footprint(bundle)
-    runtime.run(bundle).fails("/work", "invalid argument")
+    runtime.run(bundle).fails("/area", "invalid argument")
     before.assert_unchanged()
 
 
 def test_data_on_a_bind_mount(runtime: Runtime, folder: Path) -> None:
-    runtime.run(runtime.bundle().bind(folder, "/work", "bind", "size=1m")).fails("mounts[5]", "size=1m")
+    runtime.run(runtime.bundle().bind(folder, "/area", "bind", "size=1m")).fails("mounts[5]", "size=1m")
 
 
 def test_unknown_file_system(runtime: Runtime) -> None:
-    runtime.run(runtime.bundle().mount("/work", "nosuchfs", "none")).fails("nosuchfs", "no such device")
+    runtime.run(runtime.bundle().mount("/area", "nosuchfs", "none")).fails("nosuchfs", "no such device")
 
 
 @pytest.mark.parametrize(
@@ -230,17 +230,17 @@ def test_unknown_file_system(runtime: Runtime) -> None:
 )
 def test_recursive_flags(runtime: Runtime, options: list[str], effect: str) -> None:
     bundle = runtime.bundle().without_mount("/sys")
-    bundle.bind("/dev", "/work", "rbind", *options)
+    bundle.bind("/dev", "/area", "rbind", *options)
     seen = mounts(runtime, bundle)
-    below = [point for point in seen if point.startswith("/work/")]
+    below = [point for point in seen if point.startswith("/area/")]
     assert below
-    for point in ("/work", *below):
+    for point in ("/area", *below):
         assert effect in seen[point].options, point
 
 
 def test_ro_alone_is_not_recursive(runtime: Runtime) -> None:
-    seen = mounts(runtime, runtime.bundle().bind("/dev", "/work", "rbind", "ro"))
-    assert "ro" in seen["/work"].options and "rw" in seen["/work/pts"].options
+    seen = mounts(runtime, runtime.bundle().bind("/dev", "/area", "rbind", "ro"))
+    assert "ro" in seen["/area"].options and "rw" in seen["/area/pts"].options
 
 
 @pytest.mark.parametrize(
@@ -260,23 +260,23 @@ def test_ro_alone_is_not_recursive(runtime: Runtime) -> None:
     ],
 )
 def test_recursive_flags_that_clear(runtime: Runtime, folder: Path, option: str) -> None:
-    assert "/work" in mounts(runtime, runtime.bundle().bind(folder, "/work", "rbind", option))
+    assert "/area" in mounts(runtime, runtime.bundle().bind(folder, "/area", "rbind", option))
 
 
 def test_bind_without_recursion(runtime: Runtime) -> None:
-    seen = mounts(runtime, runtime.bundle().bind("/dev", "/work"))
-    assert not [point for point in seen if point.startswith("/work/")]
+    seen = mounts(runtime, runtime.bundle().bind("/dev", "/area"))
+    assert not [point for point in seen if point.startswith("/area/")]
 
 
 def test_remount(runtime: Runtime) -> None:
-    bundle = runtime.bundle().mount("/work", "tmpfs", "tmpfs", "nosuid")
-    bundle.mount("/work", "tmpfs", "tmpfs", "remount", "ro", "nosuid")
-    assert {"ro", "nosuid"} <= mounts(runtime, bundle)["/work"].options
+    bundle = runtime.bundle().mount("/area", "tmpfs", "tmpfs", "nosuid")
+    bundle.mount("/area", "tmpfs", "tmpfs", "remount", "ro", "nosuid")
+    assert {"ro", "nosuid"} <= mounts(runtime, bundle)["/area"].options
 
 
 def test_remount_of_a_bind_mount(runtime: Runtime, folder: Path) -> None:
-    bundle = runtime.bundle().bind(folder, "/work").bind(folder, "/work", "bind", "remount", "ro")
-    assert "ro" in mounts(runtime, bundle)["/work"].options
+    bundle = runtime.bundle().bind(folder, "/area").bind(folder, "/area", "bind", "remount", "ro")
+    assert "ro" in mounts(runtime, bundle)["/area"].options
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_remount_of_a_bind_mount(runtime: Runtime, folder: Path) -> None:
     ],
 )
 def test_propagation_of_a_mount(runtime: Runtime, option: str, tags: set[str]) -> None:
-    assert mounts(runtime, runtime.bundle().mount("/work", "tmpfs", "tmpfs", option))["/work"].tags == tags
+    assert mounts(runtime, runtime.bundle().mount("/area", "tmpfs", "tmpfs", option))["/area"].tags == tags
 
 
 def in_shared_mounts(runtime: Runtime) -> Runtime:
@@ -344,7 +344,7 @@ def test_container_mounts_do_not_reach_a_shared_host(runtime: Runtime) -> None:
     twin = runtime.like()
     list_after = 'mount --make-rshared /; "$@" >/dev/null; exec cat /proc/self/mountinfo'
     twin.prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", list_after, "sh"]
-    bundle = runtime.bundle().mount("/work", "tmpfs", "marker-of-the-test")
+    bundle = runtime.bundle().mount("/area", "tmpfs", "marker-of-the-test")
     assert "marker-of-the-test" not in twin.run(bundle).ok().out
 
 
@@ -352,8 +352,8 @@ def test_slave_receives_mounts_of_the_host(runtime: Runtime, folder: Path) -> No
     """rslave bind: what the host mounts later appears inside."""
     source = folder / "source"
     (source / "sub").mkdir(parents=True)
-    bundle = runtime.bundle().bind(source, "/work", "rbind", "rslave")
-    bundle.shell("echo ready; while ! [ -e /work/sub/token ]; do sleep 0.02; done; echo seen")
+    bundle = runtime.bundle().bind(source, "/area", "rbind", "rslave")
+    bundle.shell("echo ready; while ! [ -e /area/sub/token ]; do sleep 0.02; done; echo seen")
     bundle.linux["rootfsPropagation"] = "slave"
     twin = runtime.like()
     script = (
@@ -369,69 +369,69 @@ def test_slave_receives_mounts_of_the_host(runtime: Runtime, folder: Path) -> No
 
 def test_tmpfs_takes_the_mode_of_its_mount_point(runtime: Runtime) -> None:
     bundle = runtime.bundle()
-    (bundle.rootfs / "work").chmod(0o1701)
-    bundle.mount("/work", "tmpfs", "tmpfs")
-    assert runtime.ask(bundle, "stat /work")["stat /work"]["mode"] == 0o1701
+    (bundle.rootfs / "area").chmod(0o1701)
+    bundle.mount("/area", "tmpfs", "tmpfs")
+    assert runtime.ask(bundle, "stat /area")["stat /area"]["mode"] == 0o1701
 
 
 def test_tmpcopyup(runtime: Runtime) -> None:
     bundle = runtime.bundle()
-    work = bundle.rootfs / "work"
+    work = bundle.rootfs / "area"
     (work / "deep" / "er").mkdir(parents=True)
     (work / "deep" / "er" / "file").write_text("copied")
     (work / "deep" / "er" / "file").chmod(0o644)
     os.chown(work / "deep" / "er" / "file", 12, 34)
     (work / "link").symlink_to("deep/er/file")
-    bundle.mount("/work", "tmpfs", "tmpfs", "tmpcopyup")
+    bundle.mount("/area", "tmpfs", "tmpfs", "tmpcopyup")
     said = runtime.ask(
         bundle,
-        "read /work/link",
-        "stat /work/deep/er/file",
-        "readlink /work/link",
-        "write /work/new x",
+        "read /area/link",
+        "stat /area/deep/er/file",
+        "readlink /area/link",
+        "write /area/new x",
         "mounts",
     )
-    assert said["read /work/link"] == "copied"
-    status = said["stat /work/deep/er/file"]
+    assert said["read /area/link"] == "copied"
+    status = said["stat /area/deep/er/file"]
     assert (status["mode"], status["uid"], status["gid"]) == (0o644, 12, 34)
-    assert said["readlink /work/link"] == "deep/er/file"
-    assert table(said["mounts"])["/work"].type == "tmpfs"
+    assert said["readlink /area/link"] == "deep/er/file"
+    assert table(said["mounts"])["/area"].type == "tmpfs"
     assert not (work / "new").exists()
 
 
 def test_masked_paths(runtime: Runtime) -> None:
     bundle = runtime.bundle()
-    (bundle.rootfs / "work" / "dir").mkdir()
-    (bundle.rootfs / "work" / "dir" / "secret").write_text("x")
-    (bundle.rootfs / "work" / "file").write_text("secret")
-    bundle.linux["maskedPaths"] = ["/work/dir", "/work/file", "/work/missing", "/proc/interrupts"]
+    (bundle.rootfs / "area" / "dir").mkdir()
+    (bundle.rootfs / "area" / "dir" / "secret").write_text("x")
+    (bundle.rootfs / "area" / "file").write_text("secret")
+    bundle.linux["maskedPaths"] = ["/area/dir", "/area/file", "/area/missing", "/proc/interrupts"]
     said = runtime.ask(
         bundle,
-        "ls /work/dir",
-        "write /work/dir/x y",
-        "read /work/file",
-        "stat /work/file",
+        "ls /area/dir",
+        "write /area/dir/x y",
+        "read /area/file",
+        "stat /area/file",
         "read /proc/interrupts",
     )
-    assert said["ls /work/dir"] == []
-    assert said["write /work/dir/x y"]["errno"] in ("EROFS", "EACCES")
-    assert said["read /work/file"] == "" and said["read /proc/interrupts"] == ""
-    assert said["stat /work/file"]["rdev"] == [1, 3]
+    assert said["ls /area/dir"] == []
+    assert said["write /area/dir/x y"]["errno"] in ("EROFS", "EACCES")
+    assert said["read /area/file"] == "" and said["read /proc/interrupts"] == ""
+    assert said["stat /area/file"]["rdev"] == [1, 3]
 
 
 def test_readonly_paths(runtime: Runtime) -> None:
     bundle = runtime.bundle()
-    (bundle.rootfs / "work" / "file").write_text("x")
-    bundle.linux["readonlyPaths"] = ["/work/file", "/proc/sys", "/missing", "/tmp"]
+    (bundle.rootfs / "area" / "file").write_text("x")
+    bundle.linux["readonlyPaths"] = ["/area/file", "/proc/sys", "/missing", "/tmp"]
     said = runtime.ask(
         bundle,
-        "append /work/file y",
-        "write /work/other y",
+        "append /area/file y",
+        "write /area/other y",
         "write /proc/sys/kernel/hostname z",
         "write /tmp/x y",
     )
-    assert said["append /work/file y"] == {"errno": "EROFS"}
-    assert said["write /work/other y"] == 1
+    assert said["append /area/file y"] == {"errno": "EROFS"}
+    assert said["write /area/other y"] == 1
     assert said["write /proc/sys/kernel/hostname z"] == {"errno": "EROFS"}
     assert said["write /tmp/x y"] == {"errno": "EROFS"}
 
@@ -439,7 +439,7 @@ def test_readonly_paths(runtime: Runtime) -> None:
 @pytest.mark.parametrize("name", ["maskedPaths", "readonlyPaths"])
 def test_relative_path_is_refused(runtime: Runtime, name: str) -> None:
     bundle = runtime.bundle()
-    bundle.linux[name] = ["work"]
+    bundle.linux[name] = ["area"]
     runtime.run(bundle).fails(name)
 
 
@@ -454,7 +454,7 @@ def test_files_of_proc_that_may_be_covered(runtime: Runtime, folder: Path, desti
 
 
 @pytest.mark.parametrize(
-    "destination", ["/proc/sys", "/proc/self/attr", "/proc/1", "/proc/net/dev", "/work/../proc/sys"]
+    "destination", ["/proc/sys", "/proc/self/attr", "/proc/1", "/proc/net/dev", "/area/../proc/sys"]
 )
 def test_the_rest_of_proc_may_not(runtime: Runtime, folder: Path, destination: str) -> None:
     (folder / "fake").mkdir()
@@ -490,5 +490,5 @@ def test_cgroup_mount(runtime: Runtime) -> None:
 def test_many_mounts(runtime: Runtime) -> None:
     bundle = runtime.bundle()
     for number in range(300):
-        bundle.mount(f"/work/{number}", "tmpfs", "tmpfs", "size=4k")
-    assert len([point for point in mounts(runtime, bundle) if point.startswith("/work/")]) == 300
+        bundle.mount(f"/area/{number}", "tmpfs", "tmpfs", "size=4k")
+    assert len([point for point in mounts(runtime, bundle) if point.startswith("/area/")]) == 300

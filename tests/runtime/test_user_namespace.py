@@ -81,9 +81,9 @@ def test_locked_flags_are_kept(runtime: Runtime, folder: Path) -> None:
     (folder / "locked").mkdir()
     mount = f'mount -t tmpfs -o nosuid,nodev,noexec tmpfs {folder}/locked; exec "$@"'
     twin.prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh"]
-    bundle = runtime.bundle().map_ids().bind(folder / "locked", "/work", "bind", "ro")
+    bundle = runtime.bundle().map_ids().bind(folder / "locked", "/area", "bind", "ro")
     said = twin.run(bundle.ask("mounts")).ok().testimony
-    (line,) = [line for line in said["mounts"].splitlines() if line.split()[4] == "/work"]
+    (line,) = [line for line in said["mounts"].splitlines() if line.split()[4] == "/area"]
     assert {"ro", "nosuid", "nodev", "noexec"} <= set(line.split()[5].split(","))
 
 
@@ -110,14 +110,14 @@ def test_rootless_run(runtime: Runtime) -> None:
     user = rootless(runtime)
     said = user.run(
         bundle.ask(
-            "pid", "ids", "namespaces", "write /work/x y", "stat /dev/null", "read /proc/self/setgroups"
+            "pid", "ids", "namespaces", "write /area/x y", "stat /dev/null", "read /proc/self/setgroups"
         )
     )
     answers = said.ok().testimony
     assert answers["pid"] == 1 and answers["ids"]["uid"] == [0, 0, 0]
     assert answers["namespaces"]["user"] != os.readlink("/proc/self/ns/user")
-    assert answers["write /work/x y"] == 1
-    assert (bundle.rootfs / "work" / "x").stat().st_uid == UID
+    assert answers["write /area/x y"] == 1
+    assert (bundle.rootfs / "area" / "x").stat().st_uid == UID
     assert answers["stat /dev/null"]["rdev"] == [1, 3]
     assert answers["read /proc/self/setgroups"].strip() == "deny"
     before.skip = (*before.skip, runtime.folder / f"user-{UID}")

@@ -69,7 +69,7 @@ DEFAULT: dict[str, Any] = {
 
 def make_rootfs(path: Path) -> Path:
     """A root file system with testify, busybox and a few of its names."""
-    for name in ("bin", "dev", "etc", "proc", "root", "sys", "tmp", "run", "var", "home", "work"):
+    for name in ("bin", "dev", "etc", "proc", "root", "sys", "tmp", "run", "var", "home", "area"):
         (path / name).mkdir(parents=True)
     (path / "tmp").chmod(0o1777)
     for source, name in ((testify(), "testify"), (busybox(), "busybox")):
