@@ -183,11 +183,13 @@ def test_rootless_mapping_of_a_foreign_id(runtime: Runtime) -> None:
 
 
 def test_rootless_with_subordinate_ids(runtime: Runtime, folder: Path) -> None:
-    """newuidmap and newgidmap, with a private /etc/subuid and /etc/subgid."""
+    """newuidmap and newgidmap, with a private /etc/subuid and /etc/subgid, and a user who has a name."""
     (folder / "subids").write_text(f"{UID}:600000:65536\n")
-    script = (
-        f'mount --bind {folder}/subids /etc/subuid && mount --bind {folder}/subids /etc/subgid && exec "$@"'
-    )
+    # On a fresh machine nobody has this uid, and newuidmap wants to know who calls it.
+    (folder / "passwd").write_text(f"root:x:0:0:root:/root:/bin/sh\nsomebody:x:{UID}:{GID}::/:/bin/sh\n")
+    files = {"subuid": "subids", "subgid": "subids", "passwd": "passwd"}
+    script = " && ".join(f"mount --bind {folder}/{ours} /etc/{name}" for name, ours in files.items())
+    script += ' && exec "$@"'
     user = runtime.as_user(
         UID, GID, "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"
     )
