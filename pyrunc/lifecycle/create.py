@@ -16,7 +16,6 @@ from fcntl import F_SETFL, fcntl
 
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE
-from pyrunc.kernel.native import syscall
 from pyrunc.lifecycle.console import send_descriptor
 from pyrunc.lifecycle.failure import save_config, word
 from pyrunc.lifecycle.home import home_of
@@ -272,8 +271,10 @@ def _write_pid_file(path: str, pid: int) -> None:
 
 def _kill(init: Init) -> None:
     """End init and collect it."""
+    from pyrunc.linux.signals import SIGKILL, send
+
     try:
-        syscall("pidfd_send_signal", init.pidfd, 9, None, 0)
+        send(init.pidfd, SIGKILL)
         os.waitpid(init.pid, 0)
     except (ProcessLookupError, ChildProcessError):
         pass  # it has ended, and was collected, before

@@ -9,6 +9,7 @@ from stat import S_ISFIFO
 
 from pyrunc.kernel.native import syscall
 from pyrunc.lifecycle.console import RawTerminal, copy_size
+from pyrunc.linux.signals import send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def _forward(signals: int, pidfd: int, relay: _Relay | None) -> bool:
                 adopt_size(relay.master)
             continue
         try:
-            syscall("pidfd_send_signal", pidfd, number, None, 0)
+            send(pidfd, number)
         except ProcessLookupError:
             if number in _ENDING:
                 return False

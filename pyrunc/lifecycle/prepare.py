@@ -87,12 +87,13 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
         for warning in report.warnings:
             request.log.warning(str(warning))
         _check_terminal(request, config, foreground)
+        listen_fds = _listen_fds()
         choices = Choices(
             container_id=request.container_id,
             no_pivot=request.no_pivot,
             no_new_keyring=request.no_new_keyring,
-            extra_descriptors=_extra_descriptors(request.preserve_fds),
-            listen_fds=_listen_fds(),
+            extra_descriptors=_extra_descriptors(listen_fds + request.preserve_fds),
+            listen_fds=listen_fds,
             socket=socket,
         )
         rootless = host.rootless if request.rootless is None else request.rootless
@@ -130,9 +131,8 @@ def _listen_fds() -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _extra_descriptors(preserve: int) -> int:
-    """How many descriptors from 3 on belong to the container. Raises where one was not given by the caller."""
-    count = _listen_fds() + preserve
+def _extra_descriptors(count: int) -> int:
+    """`count`, the descriptors from 3 on that belong to the container. Raises where the caller did not give one."""
     if count > DESCRIPTORS_MAX:
         raise PyruncError(
             f"cannot preserve {count} descriptors, at most {DESCRIPTORS_MAX}",

@@ -108,14 +108,14 @@ def run_poststart(record: Record, pidfd: int) -> None:
     listed = record.hooks.get("poststart")
     if not listed:
         return
-    from pyrunc.kernel.native import syscall
     from pyrunc.linux.hooks import run_hooks
+    from pyrunc.linux.signals import SIGKILL, send
 
     try:
         run_hooks("poststart", listed, state_document(record, RUNNING).encode(), record.bundle)
     except PyruncError:
         try:
-            syscall("pidfd_send_signal", pidfd, 9, None, 0)
+            send(pidfd, SIGKILL)
         except ProcessLookupError:
             pass  # it has ended by itself
         wait_end(pidfd)

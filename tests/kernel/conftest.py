@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import scratch
+from tests.support.cgroups import enter
 from tests.support.interpreter import make_image
 
 
@@ -18,3 +21,28 @@ def bundle() -> Iterator[Path]:
     make_image(path)
     yield path
     scratch.remove(path)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a program inside a manager's cgroups: it waits until it is there."""
+    running = []
+
+    def start(manager: Any, *command: str, **options: Any) -> subprocess.Popen[bytes]:
+        waiting = ("/bin/sh", "-c", 'read go <&0; exec "$@"', "sh", *command)
+        process = subprocess.Popen(waiting, stdin=subprocess.PIPE, **options)
+        running.append(process)
+        enter(manager, process.pid)
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.close()
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()

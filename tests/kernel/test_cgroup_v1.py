@@ -70,31 +70,6 @@ def make(top: str) -> Iterator[Callable[..., Any]]:
         manager.remove()
 
 
-@pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Start a program inside a manager's cgroups: it waits until it is there."""
-    running = []
-
-    def start(manager: Any, *command: str, **options: Any) -> subprocess.Popen[bytes]:
-        waiting = ("/bin/sh", "-c", 'read go <&0; exec "$@"', "sh", *command)
-        process = subprocess.Popen(waiting, stdin=subprocess.PIPE, **options)
-        running.append(process)
-        enter(manager, process.pid)
-        assert process.stdin is not None
-        process.stdin.write(b"go\n")
-        process.stdin.close()
-        return process
-
-    yield start
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        for stream in (process.stdout, process.stderr):
-            if stream:
-                stream.close()
-
-
 def held(manager: Any, controller: str, name: str) -> str:
     return files.read(manager.paths()[controller], name)
 

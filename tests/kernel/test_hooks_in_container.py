@@ -11,6 +11,7 @@ import pytest
 
 from pyrunc.linux.hooks import KEPT, explain_hook_failure, plan_hooks, state_file
 from tests.support import program as init
+from tests.support.footprint import alive
 
 NEWPID = 0x20000000
 PROCESS: Any = {"args": ["x"], "cwd": "/", "env": ["OF=process"]}
@@ -113,14 +114,6 @@ def test_within_its_timeout() -> None:
     assert Run(shell("exit 0", timeout=30)).outcome.code == 7
     assert Run(shell("exit 2", timeout=30)).failure.endswith("#0: exit status 2, output: ")
     assert time.monotonic() - started < 5
-
-
-def alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_timeout_kills_the_group(tmp_path: Path) -> None:

@@ -207,3 +207,12 @@ def remove_cgroups(tag: str) -> None:
     for path in sorted(cgroups(tag), key=len, reverse=True):
         with contextlib.suppress(OSError):
             os.rmdir(path)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

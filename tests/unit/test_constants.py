@@ -48,7 +48,7 @@ NEWER = {"MFD_EXEC": "6.3", "PIDFD_SIGNAL_PROCESS_GROUP": "6.9"}
 
 #: Enumerators, and a macro that is defined where they are.
 ENUMERATORS = {
-    **dict.fromkeys(("FSCONFIG_SET_FLAG", "FSCONFIG_SET_STRING", "FSCONFIG_SET_FD"), "FSOPEN_CLOEXEC"),
+    **dict.fromkeys(("FSCONFIG_SET_FLAG", "FSCONFIG_SET_STRING"), "FSOPEN_CLOEXEC"),
     **dict.fromkeys(("FSCONFIG_CMD_CREATE", "FSCONFIG_CMD_RECONFIGURE"), "FSOPEN_CLOEXEC"),
     **dict.fromkeys(
         (
@@ -65,7 +65,6 @@ ENUMERATORS = {
     "MSG_NOSIGNAL": "SOL_SOCKET",
     "SCM_RIGHTS": "SOL_SOCKET",
     "SOCK_CLOEXEC": "SOL_SOCKET",
-    "P_PIDFD": "P_ALL",
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 from pyrunc.errors import PyruncError
 from pyrunc.linux import hooks
 from pyrunc.linux.hooks import explain_hook_failure, run_hooks, run_poststop
+from tests.support.footprint import alive
 
 
 def shell(script: str, **more: Any) -> Any:
@@ -96,14 +97,6 @@ def test_process_left_behind_does_not_hold_up() -> None:
     started = time.monotonic()
     run_hooks("prestart", [shell("sleep 5 &")], b"")
     assert time.monotonic() - started < 3
-
-
-def alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_timeout_kills_the_group(tmp_path: Path) -> None:
