@@ -23,10 +23,14 @@ from pyrunc.kernel.constants import (
     BPF_PROG_TYPE_CGROUP_DEVICE,
 )
 from pyrunc.kernel.native import address, syscall
-from pyrunc.linux.cgroups.devices.rules import ANY, EVERYTHING
+from pyrunc.linux.cgroups.devices.rules import ANY, EVERYTHING, allows_everything, rules, table
+from pyrunc.linux.cgroups.files import DENIED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     from pyrunc.linux.cgroups.devices.rules import Table
 
 #: struct bpf_insn: code, registers (source << 4 | destination), offset, immediate
@@ -134,6 +138,22 @@ def attached(directory: int) -> list[int]:
     syscall("bpf", BPF_PROG_QUERY, query, len(query))
     count = unpack("<I", query[24:28])[0]
     return list(unpack(f"<{count}I", ids[: 4 * count]))
+
+
+def apply(path: str, devices: Sequence[Mapping[str, Any]], fresh: bool, rootless: bool) -> None:
+    """Let the cgroup `path` use what the rules `linux.resources.devices` and the default ones allow.
+
+    A `fresh` cgroup, just made, has no program yet. `rootless` goes without where the kernel forbids eBPF: no
+    device beyond the user's own can be used then. Raises KernelError.
+    """
+    normal = table(rules(devices))
+    if fresh and allows_everything(normal):
+        return
+    try:
+        attach(path, emit(normal), fresh)
+    except KernelError as error:
+        if not (rootless and error.number in DENIED):
+            raise
 
 
 def attach(path: str, code: bytes, fresh: bool) -> None:

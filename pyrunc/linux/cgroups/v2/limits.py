@@ -1,7 +1,8 @@
-"""Writing cpu, cpuset, memory and pids limits to the files of cgroup v2.
+"""Writing `linux.resources` to the files of one cgroup v2.
 
-Each function takes the cgroup's directory and the object of `linux.resources`, and raises KernelError or
-PyruncError naming file and value. `unholdable` tells what cgroup v2 has no file for.
+`apply` writes all of it (device rules are a program: `devices/program_v2.py`). The other functions write what
+belongs to one controller: each takes the cgroup's directory and an object of `linux.resources`, and raises
+KernelError or PyruncError naming file and value. `unholdable` tells what cgroup v2 has no file for.
 """
 
 from __future__ import annotations
@@ -11,12 +12,51 @@ from errno import EINVAL, ENOENT
 
 from pyrunc.errors import PyruncError
 from pyrunc.linux.cgroups.files import put, read, refused, write
-from pyrunc.linux.cgroups.resources import swappiness
+from pyrunc.linux.cgroups.resources import needed, pids_limit, swappiness
+from pyrunc.linux.cgroups.v2 import controllers
 from pyrunc.linux.cgroups.v2.conversion import cpu_weight, maximum, swap_max
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.linux.cgroups.resources import Resources
+
+
+def apply(home: str, resources: Resources) -> None:
+    """Write every limit of `resources` to the cgroup `home`, which its parents have given their controllers.
+
+    Zero, empty and null are not asked for; "unlimited" of a controller that is missing is true already.
+    `unified` comes last, as it is to have the last word. Raises PyruncError for a value that cgroup v2 or this
+    cgroup cannot hold, KernelError for one that the kernel refuses.
+    """
+    refuse_unholdable(resources)
+    need = needed(resources)
+    controllers.demand(home, need)
+    values: Resources = resources.get("cpu") or {}
+    if "cpu" in need or (values and _has(home, "cpu.max")):
+        cpu(home, values)
+    if "cpuset" in need:
+        cpuset(home, values)
+    values = resources.get("memory") or {}
+    if "memory" in need or (values and _has(home, "memory.max")):
+        memory(home, values)
+    tasks = pids_limit(resources)
+    if tasks is not None and (tasks >= 0 or _has(home, "pids.max")):
+        pids(home, tasks)
+    if files := resources.get("unified"):
+        unified(home, files)
+
+
+def _has(home: str, name: str) -> bool:
+    return os.access(f"{home}/{name}", os.F_OK)
+
+
+def refuse_unholdable(resources: Resources) -> None:
+    """Raise PyruncError if cgroup v2 has no file for a value that is asked for."""
+    if values := unholdable(resources):
+        raise PyruncError(
+            f"cgroup v2 cannot hold {', '.join(values)}",
+            remedy="remove it from the configuration; only cgroup v1 has it",
+        )
 
 
 def unholdable(resources: Resources) -> list[str]:

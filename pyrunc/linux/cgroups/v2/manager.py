@@ -9,7 +9,7 @@ from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import SIGKILL
 from pyrunc.linux.cgroups import files, frozen, tree
 from pyrunc.linux.cgroups.place import place
-from pyrunc.linux.cgroups.resources import needed, pids_limit
+from pyrunc.linux.cgroups.resources import needed
 from pyrunc.linux.cgroups.v2 import controllers
 
 TYPE_CHECKING = False
@@ -120,50 +120,16 @@ class Manager:
                 raise KernelError.of(f"give {path} to user {self.owner}", error) from error
 
     def apply(self, resources: Resources) -> None:
-        """Write the limits, attach the device program, then write the `unified` files."""
+        """Write the limits and attach the device program."""
         if not self.home:
             if (need := needed(resources)) and (path := next(iter(need.values()))):
                 raise PyruncError(f"{path}: this container has no cgroup", remedy="set linux.cgroupsPath")
             return
+        from pyrunc.linux.cgroups.devices import program_v2
         from pyrunc.linux.cgroups.v2 import limits
 
-        refuse_unholdable(resources)
-        need = needed(resources)
-        controllers.demand(self.home, need)
-        cpu = resources.get("cpu") or {}
-        # "Unlimited" alone needs no controller, and then has no file either; so for memory and pids.
-        if "cpu" in need or (cpu.get("quota") and self._has("cpu.max")):
-            limits.cpu(self.home, cpu)
-        if "cpuset" in need:
-            limits.cpuset(self.home, cpu)
-        memory = resources.get("memory")
-        if memory and ("memory" in need or self._has("memory.max")):
-            limits.memory(self.home, memory)
-        tasks = pids_limit(resources)
-        if tasks is not None and (tasks >= 0 or self._has("pids.max")):
-            limits.pids(self.home, tasks)
-        self._devices(resources)
-        if unified := resources.get("unified"):
-            limits.unified(self.home, unified)
-
-    def _has(self, name: str) -> bool:
-        return os.access(f"{self.home}/{name}", os.F_OK)
-
-    def _devices(self, resources: Resources) -> None:
-        from pyrunc.linux.cgroups.devices import rules
-
-        normal = rules.table(rules.rules(resources.get("devices") or ()))
-        if self.fresh and rules.allows_everything(normal):
-            return
-        from pyrunc.linux.cgroups.devices import program_v2
-
-        try:
-            program_v2.attach(self.home, program_v2.emit(normal), self.fresh)
-        except KernelError as error:
-            # Without privilege over the host there is no eBPF, and no access to devices beyond the
-            # user's own.
-            if not (self._rootless and error.number in files.DENIED):
-                raise
+        limits.apply(self.home, resources)
+        program_v2.apply(self.home, resources.get("devices") or (), self.fresh, self._rootless)
 
     # -- processes -------------------------------------------------------------------------------------
 
@@ -252,8 +218,4 @@ def refuse_unholdable(resources: Resources) -> None:
     """Raise PyruncError if cgroup v2 has no file for a value that is asked for."""
     from pyrunc.linux.cgroups.v2 import limits
 
-    if values := limits.unholdable(resources):
-        raise PyruncError(
-            f"cgroup v2 cannot hold {', '.join(values)}",
-            remedy="remove it from the configuration; this host has no cgroup v1",
-        )
+    limits.refuse_unholdable(resources)
