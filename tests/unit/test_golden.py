@@ -1,0 +1,121 @@
+"""The program of every bundle in `bundles/`, compiled for one fixed host, compared with the text in tests/golden.
+
+A change of a program is to be seen in review. `PYRUNC_UPDATE_GOLDEN=1 pytest tests/unit/test_golden.py` writes
+the texts anew. `minimal` and `busybox` are whole; of the others all that differs from `minimal`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyrunc.linux.cgroups.layout import Hierarchy, Layout
+from pyrunc.linux.cgroups.manager import choose
+from pyrunc.linux.mounts.facts import is_bind, source_of
+from pyrunc.linux.namespaces import KINDS
+from pyrunc.plan import build
+from pyrunc.plan.host import Host
+from tests.support.listing import RecordedProgram, listing
+from tests.support.payload import REPOSITORY
+
+GOLDEN = REPOSITORY / "tests" / "golden"
+BUNDLES = sorted(path.parent for path in (REPOSITORY / "bundles").glob("*/config.json"))
+#: A host with cgroup v2 and every controller; and one with cgroup v1, for limits that only that has.
+V2 = Layout(
+    (),
+    Hierarchy(
+        "/sys/fs/cgroup",
+        ("cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma"),
+        "/user.slice/session.scope",
+    ),
+)
+V1 = Layout(
+    tuple(
+        Hierarchy(f"/sys/fs/cgroup/{names.partition(',')[0]}", tuple(names.split(",")), "/")
+        for names in (
+            "cpu,cpuacct",
+            "cpuset",
+            "memory",
+            "devices",
+            "freezer",
+            "blkio",
+            "pids",
+            "net_cls,net_prio",
+        )
+    ),
+    None,
+)
+ONLY_V1 = {"cgroups-v1", "cgroups-network"}
+MINIMAL = REPOSITORY / "bundles" / "minimal"
+WHOLE = {"minimal", "busybox"}
+
+
+def host_for(config: Any, *, rootless: bool) -> Host:
+    """The facts of a host that is the same wherever this test runs."""
+    host = Host(1000 if rootless else 0, 1000 if rootless else 0, rootless, {})
+    host.bundle = host.bundle_real = "/bundle"
+    host.root = host.root_real = "/bundle/rootfs"
+    host.root_mode = stat.S_IFDIR | 0o755
+    for mount in config.get("mounts") or ():
+        if is_bind(mount):
+            host.sources[source_of(mount, host.bundle)] = stat.S_IFDIR | 0o755
+    for entry in config["linux"]["namespaces"]:
+        if path := entry.get("path"):
+            host.namespaces[path] = KINDS[entry["type"]]
+    return host
+
+
+def compiled(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The listing of a bundle's program."""
+    monkeypatch.setattr(build, "Program", RecordedProgram)
+    config = json.loads((bundle / "config.json").read_text())
+    rootless = bundle.name == "rootless"
+    host = host_for(config, rootless=rootless)
+    manager = choose(config, "golden", V1 if bundle.name in ONLY_V1 else V2, rootless)
+    host.cgroups = manager.paths()
+    # What libseccomp makes of a profile differs from version to version; here only its place matters.
+    bpf = b"\x06\0\0\0\0\0\xff\x7f" if "seccomp" in config["linux"] else None
+    program = build.compile_program(config, host, build.Choices(container_id="golden"), bpf, manager)
+    assert isinstance(program, RecordedProgram)
+    return listing(program)
+
+
+def beyond(minimal: str, text: str) -> str:
+    """`text` with a mark in place of what stands in `minimal` too, and of that what is missing."""
+    found = ["what differs from minimal.txt: - missing, + added, … the same"]
+    for line in difflib.unified_diff(minimal.splitlines(), text.splitlines(), lineterm="", n=1):
+        if line.startswith(("---", "+++")):
+            continue
+        found.append("…" if line.startswith("@@") else line)
+    return "\n".join(found) + "\n"
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+def test_the_program_of_a_bundle_is_as_recorded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = compiled(bundle, monkeypatch)
+    if bundle.name not in WHOLE:
+        text = beyond(compiled(MINIMAL, monkeypatch), text)
+    golden = GOLDEN / f"{bundle.name}.txt"
+    if os.environ.get("PYRUNC_UPDATE_GOLDEN"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(text)
+    assert golden.exists(), "write it with PYRUNC_UPDATE_GOLDEN=1, and read it"
+    assert text == golden.read_text(), "if this is meant, write it anew with PYRUNC_UPDATE_GOLDEN=1"
+
+
+def test_no_golden_text_is_left_of_a_bundle_that_is_gone() -> None:
+    assert {path.stem for path in GOLDEN.iterdir()} == {bundle.name for bundle in BUNDLES}
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+def test_a_bundle_says_in_one_paragraph_what_it_shows(bundle: Path) -> None:
+    title, paragraph = (bundle / "README.md").read_text().split("\n\n", 1)
+    assert title == f"# {bundle.name}"
+    assert "\n\n" not in paragraph.strip()
+    assert len(paragraph.split()) > 10
