@@ -7,6 +7,7 @@ from errno import EBADF
 from pyrunc.kernel.constants import CLOSE_RANGE_CLOEXEC, PR_SET_NAME, SOCK_CLOEXEC
 from pyrunc.linux import (
     capabilities,
+    cpu_affinity,
     credentials,
     cwd,
     devices,
@@ -96,6 +97,7 @@ def compile_program(
     # A name for ps(1); the kernel would show the number of a descriptor.
     program.call("prctl", PR_SET_NAME, "pyrunc-init", 0, 0, 0, step="set the name of the process")
     manager.plan_entry(program)
+    cpu_affinity.plan(program)
     namespaces.plan_join(config, host, program)
     if namespaces.has(config, "user"):
         hear(program, "wait for the id maps")

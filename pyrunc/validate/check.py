@@ -39,6 +39,9 @@ ROOMS = (
     "cgroups",
 )
 
+#: Rooms for what few configurations have, each with where its properties are: not even loaded without them.
+SELDOM = (("cpu_affinity", "process", ("execCPUAffinity",)),)
+
 
 def check(config: Config, host: Host) -> Report:
     """Check everything, and return the report with its warnings; raises `Rejected` with every problem at once."""
@@ -55,6 +58,10 @@ def check_rules(config: Config, host: Host, report: Report) -> None:
     basics.check(config, host, report)
     for name in ROOMS:
         room(name).check(config, host, report)
+    for name, part, properties in SELDOM:
+        values: Any = config.get(part) or {}
+        if any(values.get(key) for key in properties):
+            room(name).check(config, host, report)
     if report.problems:
         raise Rejected(report.problems)
 

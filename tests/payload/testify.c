@@ -134,6 +134,25 @@ static void capability_sets(void)
     putchar('}');
 }
 
+/* The CPUs that this process may run on. */
+static void affinity(void)
+{
+    unsigned long mask[128] = {0};
+    long size = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    if (size < 0) {
+        failed();
+        return;
+    }
+    putchar('[');
+    bool any = false;
+    for (unsigned cpu = 0; cpu < 8 * (unsigned)size; cpu++)
+        if (mask[cpu / 64] >> cpu % 64 & 1) {
+            printf("%s%u", any ? "," : "", cpu);
+            any = true;
+        }
+    putchar(']');
+}
+
 static void limit(rlim_t value)
 {
     if (value == RLIM_INFINITY)
@@ -600,7 +619,9 @@ static void one(int count, char **words)
         int number = -1;
         prctl(PR_GET_PDEATHSIG, &number, 0, 0, 0);
         printf("%d", number);
-    } else if (IS("securebits"))
+    } else if (IS("affinity"))
+        affinity();
+    else if (IS("securebits"))
         result(prctl(PR_GET_SECUREBITS, 0, 0, 0, 0));
     else if (IS("personality"))
         result(personality(0xffffffff));

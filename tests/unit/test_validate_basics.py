@@ -68,7 +68,6 @@ def test_a_config_without_process() -> None:
             {"process": {**PROCESS, "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 0}}},
             ["process.ioPriority"],
         ),
-        ({"process": {**PROCESS, "execCPUAffinity": {"initial": "0"}}}, ["process.execCPUAffinity"]),
         ({"process": {**PROCESS, "apparmorProfile": "x"}}, ["process.apparmorProfile"]),
         ({"process": {**PROCESS, "selinuxLabel": "x"}}, ["process.selinuxLabel"]),
         ({"process": {**PROCESS, "apparmorProfile": "", "selinuxLabel": "", "execCPUAffinity": {}}}, []),
