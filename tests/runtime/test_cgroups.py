@@ -304,21 +304,6 @@ def test_values_that_cannot_be_set(runtime: Runtime, resources: dict[str, Any], 
     before.assert_unchanged()
 
 
-@pytest.mark.parametrize("name", ["blockIO", "hugepageLimits", "network", "rdma"])
-def test_what_is_not_covered_yet_is_named(runtime: Runtime, name: str) -> None:
-    """Refused with a clear error that names the property, never ignored."""
-    some: dict[str, Any] = {
-        "blockIO": {"weight": 100},
-        "hugepageLimits": [{"pageSize": "2MB", "limit": 2 << 20}],
-        "network": {"classID": 1048577},
-        "rdma": {"mlx5_1": {"hcaHandles": 3}},
-    }
-    bundle = limited(runtime, **{name: some[name]})
-    outcome = runtime.run(bundle)
-    if outcome.status:
-        outcome.fails(f"linux.resources.{name}")
-
-
 def test_processes_that_fork_while_they_are_killed(runtime: Runtime) -> None:
     """KILL of a container without PID namespace reaches also what is being born."""
     bundle = runtime.bundle().without_namespace("pid")

@@ -11,7 +11,8 @@ from pyrunc.linux.cgroups import resources as res
 from pyrunc.linux.cgroups.layout import Hierarchy, Layout, _below, _find
 from pyrunc.linux.cgroups.manager import choose, restore
 from pyrunc.linux.cgroups.place import place
-from pyrunc.linux.cgroups.v2.conversion import cpu_weight, maximum, swap_max
+from pyrunc.linux.cgroups.v2.conversion import cpu_weight, io_weight, maximum, swap_max
+from pyrunc.linux.cgroups.v2.limits import numbers
 from pyrunc.validate.report import Report
 
 V1 = Layout(
@@ -145,25 +146,82 @@ def test_nothing_asked_for_is_accepted() -> None:
     assert problems(dict.fromkeys(NOTHING)) == []
 
 
-def test_no_limit_is_dropped() -> None:
-    asked = {
-        "blockIO": {"weight": 10},
-        "network": {"classID": 5},
-        "rdma": {"mlx": {"hcaHandles": 1}},
-        "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
-        "memory": {"swappiness": 101},
-        "unified": {"a/b": "1"},
-        "devices": [{"allow": True, "access": "q"}],
-    }
-    assert sorted(problems(asked)) == [
-        "linux.resources.blockIO.weight",
-        "linux.resources.devices[0]",
-        "linux.resources.hugepageLimits",
-        "linux.resources.memory.swappiness",
-        "linux.resources.network.classID",
-        "linux.resources.rdma",
-        "linux.resources.unified",
+def test_every_limit_needs_its_controller() -> None:
+    """What no controller holds is refused, never dropped: each property that asks for something is in the table."""
+    asked: list[tuple[str, str, dict[str, Any]]] = [
+        ("blkio", "io", {"blockIO": {"weight": 10}}),
+        ("blkio", "io", {"blockIO": {"leafWeight": 10}}),
+        ("blkio", "io", {"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "weight": 10}]}}),
+        *[
+            ("blkio", "io", {"blockIO": {name: [{"major": 8, "minor": 0, "rate": 1}]}})
+            for name in res.THROTTLES
+        ],
+        ("net_cls", "net_cls", {"network": {"classID": 5}}),
+        ("net_prio", "net_prio", {"network": {"priorities": [{"name": "lo", "priority": 1}]}}),
+        ("rdma", "rdma", {"rdma": {"mlx": {"hcaHandles": 0}}}),
+        ("hugetlb", "hugetlb", {"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}),
     ]
+    for v1, v2, resources in asked:
+        assert list(res.needed(resources, 1)) == [v1]
+        assert list(res.needed(resources)) == [v2]
+        (key,) = resources
+        assert res.needed(resources)[v2].startswith(f"linux.resources.{key}")
+        assert res.part(resources, {v1}) == resources
+        assert res.part(resources, res.CONTROLLERS - {v1}) == {}
+
+
+def test_part_divides_what_two_controllers_hold() -> None:
+    resources = {
+        "cpu": {"shares": 5, "cpus": "0", "mems": None},
+        "pids": {"limit": 1},
+        "unified": {"a.b": "1"},
+    }
+    assert res.part(resources, {"cpuset"}) == {"cpu": {"cpus": "0", "mems": None}}
+    assert res.part(resources, {"cpu"}) == {"cpu": {"shares": 5}}
+    whole = {"cpu": resources["cpu"], "pids": {"limit": 1}}
+    assert res.part(resources, res.CONTROLLERS) == whole
+
+
+@pytest.mark.parametrize(
+    ("resources", "path"),
+    [
+        ({"memory": {"swappiness": 101}}, "memory.swappiness"),
+        ({"unified": {"a/b": "1"}}, "unified"),
+        ({"unified": {"..": "1"}}, "unified"),
+        ({"devices": [{"allow": True, "access": "q"}]}, "devices[0]"),
+        ({"cpu": {"quota": 1000, "burst": 1001}}, "cpu.burst"),
+        ({"cpu": {"idle": 2}}, "cpu.idle"),
+        ({"blockIO": {"weight": 1001}}, "blockIO.weight"),
+        ({"blockIO": {"leafWeight": 1001}}, "blockIO.leafWeight"),
+        ({"blockIO": {"weightDevice": [{"major": 8, "minor": 0}]}}, "blockIO.weightDevice[0]"),
+        (
+            {"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "leafWeight": 2000}]}},
+            "blockIO.weightDevice[0].leafWeight",
+        ),
+        (
+            {"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0}]}},
+            "blockIO.throttleReadBpsDevice[0].rate",
+        ),
+        ({"network": {"priorities": [{"name": "a b", "priority": 1}]}}, "network.priorities[0].name"),
+        ({"network": {"priorities": [{"name": "a\n", "priority": 1}]}}, "network.priorities[0].name"),
+        ({"rdma": {"mlx": {}}}, "rdma['mlx']"),
+        ({"rdma": {"m x": {"hcaObjects": 1}}}, "rdma['m x']"),
+    ],
+)
+def test_values_that_no_kernel_holds(resources: dict[str, Any], path: str) -> None:
+    assert problems(resources) == [f"linux.resources.{path}"]
+
+
+@pytest.mark.parametrize(("weight", "result"), [(10, 1), (100, 910), (500, 4950), (1000, 10000)])
+def test_io_weight(weight: int, result: int) -> None:
+    assert io_weight(weight) == result
+
+
+@pytest.mark.parametrize(
+    ("text", "result"), [("", set()), ("0", {0}), ("0-2,8", {0, 1, 2, 8}), ("4,1-1", {1, 4})]
+)
+def test_lists_of_cpus(text: str, result: set[int]) -> None:
+    assert numbers(text) == result
 
 
 @pytest.mark.parametrize(
@@ -193,6 +251,11 @@ def test_controllers_that_limits_need(resources: dict[str, Any], controller: str
         {"memory": {"disableOOMKiller": True}},
         {"cpu": {"realtimeRuntime": 5}},
         {"cpu": {"realtimePeriod": 5}},
+        {"memory": {"useHierarchy": False}},
+        {"blockIO": {"leafWeight": 10}},
+        {"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "leafWeight": 10}]}},
+        {"network": {"classID": 1}},
+        {"network": {"priorities": [{"name": "lo", "priority": 1}]}},
     ],
 )
 def test_values_that_v2_cannot_hold(resources: dict[str, Any]) -> None:

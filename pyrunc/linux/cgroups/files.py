@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import EACCES, EINVAL, ENOENT, EPERM, EROFS
+from errno import EACCES, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, EPERM, ERANGE, EROFS
 
 from pyrunc.errors import KernelError
 
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 DENIED: Final = (EACCES, EPERM, EROFS)
 
 
-def write(directory: str, name: str, value: str) -> None:
-    """Write `value` to the file `name` of the cgroup `directory`. Raises KernelError."""
+def write(directory: str, name: str, value: str, of: str = "") -> None:
+    """Write `value` to the file `name` of the cgroup `directory`. Raises KernelError.
+
+    `of`: the property of `linux.resources` that asks for it, such as "cpu.shares".
+    """
     try:
         put(directory, name, value)
     except OSError as error:
-        raise refused(directory, name, value, error) from error
+        raise refused(directory, name, value, error, of) from error
 
 
 def put(directory: str, name: str, value: str) -> None:
@@ -32,18 +35,34 @@ def put(directory: str, name: str, value: str) -> None:
         os.close(descriptor)
 
 
-def refused(directory: str, name: str, value: str, error: OSError) -> KernelError:
+def refused(
+    directory: str, name: str, value: str, error: OSError, of: str = "", remedy: str = "", detail: str = ""
+) -> KernelError:
     """The error for a value that the kernel did not take."""
     number = error.errno or 0
-    detail = remedy = ""
     if number == ENOENT:
-        detail = f'this kernel, or this cgroup\'s parent, offers no "{name}"'
+        detail = detail or f'this kernel, or this cgroup\'s parent, offers no "{name}"'
     elif number in DENIED:
-        remedy = "run as root, or have this cgroup delegated to you"
-    elif number == EINVAL:
-        remedy = "the kernel does not take this value here"
+        remedy = remedy or "run as root, or have this cgroup delegated to you"
+    elif number in (EINVAL, ERANGE):
+        remedy = remedy or "the kernel does not take this value here"
     step = f'write "{value}" to {name} in {directory}'
+    if of:
+        step = f"linux.resources.{of}: {step}"
     return KernelError(step, number, call="write", detail=detail, remedy=remedy)
+
+
+def write_device(directory: str, name: str, value: str, of: str) -> None:
+    """As `write`, for a line about one block device."""
+    try:
+        put(directory, name, value)
+    except OSError as error:
+        device = value.partition(" ")[0]
+        remedy = {
+            ENODEV: f"{device} is not a whole disk of this host (lsblk lists them)",
+            EOPNOTSUPP: f"the I/O scheduler of {device} knows no weights: choose bfq",
+        }.get(error.errno or 0, "")
+        raise refused(directory, name, value, error, of, remedy) from error
 
 
 def read(directory: str, name: str) -> str:

@@ -117,7 +117,7 @@ def choose(config: Config, container_id: str, layout: Layout, rootless: bool) ->
         raise PyruncError(
             "no cgroup hierarchy is mounted on this host", remedy="mount cgroup2 on /sys/fs/cgroup"
         )
-    if resources.get("unified"):
+    if resources.get("unified") and layout.v2 is None:
         raise PyruncError(
             "linux.resources.unified: this host has cgroup v1, which has no unified hierarchy",
             remedy="use the properties for each controller",

@@ -1,21 +1,59 @@
-"""Writing cpu, cpuset, memory and pids limits to the files of cgroup v1, in an order the kernel accepts.
+"""Writing `linux.resources` to the files of cgroup v1, in an order the kernel accepts.
 
-Each function takes the directory of the cgroup in that controller's hierarchy and the object of
-`linux.resources`, and raises KernelError or PyruncError naming file and value.
+`apply` writes all of it but the device rules (`devices/allowlist_v1.py`). The other functions write what belongs to
+one controller: each takes the directory of the cgroup in that controller's hierarchy and an object of
+`linux.resources`, and raises KernelError or PyruncError naming property, file and value.
+
+What the kernel does not hold is an error here, `memory.kernel` and `kernelTCP` included: config-linux.md does not
+recommend them to who writes a configuration, but does not allow the runtime to run without a limit that was asked for.
 """
 
 from __future__ import annotations
 
 import os
-from errno import EBUSY, EINVAL, ENOENT
+from errno import EBUSY, EINVAL, ENODEV, ENOENT
 
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.linux.cgroups.files import get, put, read, refused, write
-from pyrunc.linux.cgroups.resources import swappiness
+from pyrunc.linux.cgroups.resources import pids_limit, swappiness
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pyrunc.linux.cgroups.resources import Resources
+
+
+def apply(homes: Mapping[str, str], resources: Resources) -> None:
+    """Write each limit to the cgroup of its controller, `homes`: controller → directory.
+
+    Zero, empty and null are not asked for. The caller has seen to it that `homes` has every controller that a limit
+    needs (`resources.needed`); "unlimited" of one that is missing is true already.
+    """
+    values: Resources = resources.get("cpu") or {}
+    if values and (home := homes.get("cpu")):
+        cpu(home, values)
+    if values and (home := homes.get("cpuset")):
+        cpuset(home, values)
+    if (values := resources.get("memory") or {}) and (home := homes.get("memory")):
+        memory(home, values)
+    tasks = pids_limit(resources)
+    if tasks is not None and (home := homes.get("pids")):
+        pids(home, tasks)
+    if (values := resources.get("blockIO") or {}) and (home := homes.get("blkio")):
+        from pyrunc.linux.cgroups.v1 import blkio
+
+        blkio.limit(home, values)
+    if values := resources.get("network") or {}:
+        network(homes, values)
+    if (pages := resources.get("hugepageLimits")) and (home := homes.get("hugetlb")):
+        from pyrunc.linux.cgroups import hugetlb
+
+        hugetlb.limit(home, pages, 1)
+    if (devices := resources.get("rdma")) and (home := homes.get("rdma")):
+        from pyrunc.linux.cgroups import rdma
+
+        rdma.limit(home, devices)
 
 
 def cpu(home: str, values: Resources) -> None:
@@ -23,9 +61,9 @@ def cpu(home: str, values: Resources) -> None:
     shares, idle = values.get("shares"), values.get("idle")
     # The kernel refuses shares while idle is 1, so idle is cleared first and set last.
     if idle == 0 and os.access(f"{home}/cpu.idle", os.F_OK):
-        write(home, "cpu.idle", "0")
+        write(home, "cpu.idle", "0", "cpu.idle")
     if shares:
-        write(home, "cpu.shares", str(shares))
+        write(home, "cpu.shares", str(shares), "cpu.shares")
         kept = int(read(home, "cpu.shares"))
         if kept != shares:
             raise PyruncError(
@@ -33,28 +71,63 @@ def cpu(home: str, values: Resources) -> None:
                 remedy=f"the {'least' if kept > shares else 'most'} it takes is {kept}",
             )
     if idle:
-        write(home, "cpu.idle", str(idle))
-    _bandwidth(home, "cpu.cfs_", values.get("period"), values.get("quota"), values.get("burst"))
-    _bandwidth(home, "cpu.rt_", values.get("realtimePeriod"), values.get("realtimeRuntime"), None)
+        write(home, "cpu.idle", str(idle), "cpu.idle")
+    _bandwidth(home, values)
+    _real_time(home, values)
 
 
-def _bandwidth(home: str, prefix: str, period: int | None, quota: int | None, burst: int | None) -> None:
+def _bandwidth(home: str, values: Resources) -> None:
     """Burst and period before the quota; those that only fit the new quota again after it."""
-    quota_name = prefix + ("runtime_us" if prefix == "cpu.rt_" else "quota_us")
+    quota = values.get("quota") or 0
     later = []
-    for name, value in ((f"{prefix}burst_us", burst), (f"{prefix}period_us", period)):
-        if not value:
+    for key, name in (("burst", "cpu.cfs_burst_us"), ("period", "cpu.cfs_period_us")):
+        value = values.get(key)
+        # A burst of 0 takes an earlier one away; kernels before 5.14 have none.
+        if not value and not (key == "burst" and value == 0 and os.access(f"{home}/{name}", os.F_OK)):
             continue
         try:
             put(home, name, str(value))
         except OSError as error:
             if error.errno != EINVAL or not quota:
-                raise refused(home, name, str(value), error) from error
-            later.append((name, str(value)))
+                raise refused(home, name, str(value), error, f"cpu.{key}") from error
+            later.append((name, str(value), f"cpu.{key}"))
     if quota:
-        write(home, quota_name, str(max(quota, -1)))
-    for name, text in reversed(later):
-        write(home, name, text)
+        write(home, "cpu.cfs_quota_us", str(max(quota, -1)), "cpu.quota")
+    for name, text, key in reversed(later):
+        write(home, name, text, key)
+
+
+def _real_time(home: str, values: Resources) -> None:
+    """Period and runtime of real-time tasks; a period that is shorter than the present runtime after the new one."""
+    period, runtime = values.get("realtimePeriod"), values.get("realtimeRuntime")
+    later = False
+    if period:
+        try:
+            put(home, "cpu.rt_period_us", str(period))
+        except OSError as error:
+            later = error.errno == EINVAL and bool(runtime)
+            if not later:
+                raise _real_time_refused(home, "rt_period_us", period, error, "realtimePeriod") from error
+    if runtime:
+        try:
+            put(home, "cpu.rt_runtime_us", str(max(runtime, -1)))
+        except OSError as error:
+            raise _real_time_refused(home, "rt_runtime_us", runtime, error, "realtimeRuntime") from error
+    if later:
+        write(home, "cpu.rt_period_us", str(period), "cpu.realtimePeriod")
+
+
+def _real_time_refused(home: str, name: str, value: int, error: OSError, key: str) -> KernelError:
+    parent, remedy = os.path.dirname(home), ""
+    if error.errno == EINVAL and os.access(f"{parent}/cpu.rt_runtime_us", os.F_OK):
+        # What children get of real time is taken from their parent, and a cgroup that was just made has none.
+        remedy = f"its parent {parent} has {read(parent, 'cpu.rt_runtime_us')} of {read(parent, 'cpu.rt_period_us')} µs"
+    detail = (
+        "this kernel has no real-time scheduling by cgroup (CONFIG_RT_GROUP_SCHED)"
+        if error.errno == ENOENT
+        else ""
+    )
+    return refused(home, f"cpu.{name}", str(value), error, f"cpu.{key}", remedy, detail)
 
 
 def fill_cpuset(home: str, top: str) -> tuple[str, str]:
@@ -87,11 +160,10 @@ def cpuset(home: str, values: Resources) -> None:
             try:
                 put(home, name, value)
             except OSError as error:
-                failed = refused(home, name, value, error)
                 parent = os.path.dirname(home)
                 # The kernel says EACCES for "not a subset of the parent"; that has nothing to do with rights.
-                failed.remedy = f"its parent {parent} has {get(parent, name) or 'none'}"
-                raise failed from error
+                remedy = f"its parent {parent} has {get(parent, name) or 'none'}"
+                raise refused(home, name, value, error, f"cpu.{key}", remedy) from error
 
 
 def memory(home: str, values: Resources) -> None:
@@ -105,7 +177,8 @@ def memory(home: str, values: Resources) -> None:
         try:
             put(home, "memory.limit_in_bytes", str(limit))
         except OSError as error:
-            # Above the present limit of memory with swap, which therefore has to grow first.
+            # Above the present limit of memory with swap, which therefore has to grow first. One that shrinks comes
+            # last, so that it is never below that of memory.
             swap_first = error.errno == EINVAL and swap != 0
             if not swap_first:
                 raise _memory_refused(home, "memory.limit_in_bytes", limit, error) from error
@@ -117,14 +190,15 @@ def memory(home: str, values: Resources) -> None:
         except OSError as error:
             raise _memory_refused(home, "memory.limit_in_bytes", limit, error) from error
     if reservation := values.get("reservation"):
-        write(home, "memory.soft_limit_in_bytes", str(reservation))
+        write(home, "memory.soft_limit_in_bytes", str(reservation), "memory.reservation")
     _kernel_memory(home, values)
-    if values.get("useHierarchy"):
-        write(home, "memory.use_hierarchy", "1")
+    # Since Linux 5.11 accounting is always hierarchical, and false is refused.
+    if (whole := values.get("useHierarchy")) is not None:
+        write(home, "memory.use_hierarchy", str(int(whole)), "memory.useHierarchy")
     if values.get("disableOOMKiller"):
-        write(home, "memory.oom_control", "1")
+        write(home, "memory.oom_control", "1", "memory.disableOOMKiller")
     if (value := swappiness(values)) is not None:
-        write(home, "memory.swappiness", str(value))
+        write(home, "memory.swappiness", str(value), "memory.swappiness")
 
 
 def _swap(home: str, swap: int) -> None:
@@ -136,23 +210,23 @@ def _swap(home: str, swap: int) -> None:
             raise _memory_refused(home, name, swap, error) from error
         # Without swap accounting swap cannot be limited, which is what -1 asks for.
         if swap != -1:
-            failed = refused(home, name, str(swap), error)
-            failed.remedy = "boot with swapaccount=1, or leave linux.resources.memory.swap out"
-            raise failed from error
+            remedy = "boot with swapaccount=1, or leave linux.resources.memory.swap out"
+            raise refused(home, name, str(swap), error, "memory.swap", remedy) from error
 
 
 def _memory_refused(home: str, name: str, value: int, error: OSError) -> KernelError:
+    of = "memory.swap" if ".memsw." in name else "memory.limit"
+    if error.errno == EINVAL and os.access(f"{home}/memory.memsw.limit_in_bytes", os.F_OK):
+        memory, both = read(home, "memory.limit_in_bytes"), read(home, "memory.memsw.limit_in_bytes")
+        remedy = f"the limits are now {memory} for memory and {both} for memory with swap, which cannot be the lower"
+        return refused(home, name, str(value), error, of, remedy)
     if error.errno != EBUSY:
-        return refused(home, name, str(value), error)
+        return refused(home, name, str(value), error, of)
     kind = name.removesuffix("limit_in_bytes")
     usage, peak = read(home, f"{kind}usage_in_bytes"), read(home, f"{kind}max_usage_in_bytes")
-    return KernelError(
-        f'write "{value}" to {name} in {home}',
-        EBUSY,
-        call="write",
-        detail=f"unable to set memory limit to {value} (current usage: {usage}, peak usage: {peak})",
-        remedy="the processes of the cgroup use more than this limit already",
-    )
+    detail = f"unable to set memory limit to {value} (current usage: {usage}, peak usage: {peak})"
+    remedy = "the processes of the cgroup use more than this limit already"
+    return refused(home, name, str(value), error, of, remedy, detail)
 
 
 def _kernel_memory(home: str, values: Resources) -> None:
@@ -162,15 +236,32 @@ def _kernel_memory(home: str, values: Resources) -> None:
     ):
         value = values.get(key) or 0
         if value:
-            write(home, name, str(value))
+            write(home, name, str(value), f"memory.{key}")
         # Linux 5.16 and later take a limit of kernel memory and forget it.
         if value > 0 and int(read(home, name)) > value:
             raise PyruncError(
-                f"linux.resources.memory.{key}: this kernel took the limit {value} without setting it",
+                f"linux.resources.memory.{key}: this kernel took the limit {value} in {name} without setting it",
                 remedy="kernel memory counts as memory: leave it out and use linux.resources.memory.limit",
             )
 
 
 def pids(home: str, limit: int) -> None:
     """How many tasks; negative for as many as the parent allows."""
-    write(home, "pids.max", "max" if limit < 0 else str(limit))
+    write(home, "pids.max", "max" if limit < 0 else str(limit), "pids.limit")
+
+
+def network(homes: Mapping[str, str], values: Resources) -> None:
+    """The class of the packets, and the priorities on the interfaces of the runtime's network namespace."""
+    if (number := values.get("classID")) and (home := homes.get("net_cls")):
+        write(home, "net_cls.classid", str(number), "network.classID")
+    if home := homes.get("net_prio"):
+        for index, entry in enumerate(values.get("priorities") or ()):
+            line = f"{entry['name']} {entry['priority']}"
+            try:
+                put(home, "net_prio.ifpriomap", line)
+            except OSError as error:
+                remedy = (
+                    "the runtime's network namespace has no such interface" if error.errno == ENODEV else ""
+                )
+                of = f"network.priorities[{index}]"
+                raise refused(home, "net_prio.ifpriomap", line, error, of, remedy) from error

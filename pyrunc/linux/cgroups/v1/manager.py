@@ -13,12 +13,12 @@ from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import SIGKILL
 from pyrunc.linux.cgroups import files, frozen, tree
 from pyrunc.linux.cgroups.place import place
-from pyrunc.linux.cgroups.resources import needed, pids_limit
+from pyrunc.linux.cgroups.resources import CONTROLLERS, needed, part
 from pyrunc.linux.cgroups.v1 import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from typing import Any
 
     from pyrunc.linux.cgroups.layout import Layout
@@ -134,23 +134,14 @@ class Manager:
 
     def apply(self, resources: Resources) -> None:
         """Write the limits to the files of each controller, then the device list."""
-        for controller, property_path in needed(resources).items():
-            if not self.home(controller):
-                raise PyruncError(
-                    f'{property_path}: the cgroup controller "{controller}" is not available on this host',
-                    remedy="remove the property, or enable the controller (see /proc/cgroups)",
-                )
-        cpu = resources.get("cpu") or {}
-        if cpu and (home := self.home("cpu")):
-            limits.cpu(home, cpu)
-        if cpu and (home := self.home("cpuset")):
-            limits.cpuset(home, cpu)
-        memory = resources.get("memory")
-        if memory and (home := self.home("memory")):
-            limits.memory(home, memory)
-        tasks = pids_limit(resources)
-        if tasks is not None and (home := self.home("pids")):
-            limits.pids(home, tasks)
+        homes = {name: path for name, path in self.paths().items() if name}
+        absent = CONTROLLERS - homes.keys()
+        rest = part(resources, absent) if absent else {}
+        if unified := resources.get("unified"):
+            rest = {**rest, "unified": unified}
+        if rest:
+            self._apply_unified(rest, homes)
+        limits.apply(homes, resources)
         try:
             self._devices(resources)
         except KernelError as error:
@@ -158,6 +149,39 @@ class Manager:
             # the user's own.
             if not (self._rootless and error.number in files.DENIED):
                 raise
+
+    def _apply_unified(self, resources: Resources, bound: Collection[str]) -> None:
+        """Write what no v1 hierarchy holds to the unified hierarchy of a hybrid host, or say what is missing.
+
+        `bound`: the controllers of the v1 hierarchies.
+        """
+        home = next((home for home in self.homes if home.controllers == UNIFIED), None)
+        offered = files.read(home.top, "cgroup.controllers").split() if home else []
+        if resources.get("unified") and home is None:
+            raise PyruncError(
+                "linux.resources.unified: this container has no cgroup v2, only cgroup v1",
+                remedy="use the properties for each controller",
+            )
+        need = needed(resources)
+        for controller, property_path in need.items():
+            if controller in bound:
+                raise PyruncError(
+                    f'{property_path}: the cgroup controller "{controller}" is bound to cgroup v1 on this host',
+                    remedy="use the properties for each controller",
+                )
+            if controller not in offered:
+                named = "blkio" if controller == "io" else controller
+                raise PyruncError(
+                    f'{property_path}: the cgroup controller "{named}" is not available on this host',
+                    remedy="remove the property, or mount the controller if the kernel has it (see /proc/cgroups)",
+                )
+        if home is not None:
+            from pyrunc.linux.cgroups.v2 import controllers
+            from pyrunc.linux.cgroups.v2 import limits as limits_v2
+
+            if need:
+                controllers.provide(home.path, home.top, offered)
+            limits_v2.apply(home.path, resources)
 
     def _devices(self, resources: Resources) -> None:
         from pyrunc.linux.cgroups.devices import allowlist_v1, rules

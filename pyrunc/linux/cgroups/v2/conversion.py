@@ -22,6 +22,11 @@ def cpu_weight(shares: int) -> int:
     return ceil(10 ** ((exponent * exponent + 125 * exponent) / 612 - 7 / 34))
 
 
+def io_weight(weight: int) -> int:
+    """io.weight (1 to 10000) for a weight of block I/O (10 to 1000), on a straight line."""
+    return 1 + (weight - 10) * 9999 // 990
+
+
 def swap_max(limit: int, swap: int) -> int | None:
     """memory.swap.max for a memory limit and one of memory with swap; -1 is "max", None leaves it alone."""
     if limit == -1 and swap == 0:

@@ -42,6 +42,19 @@ def apply(home: str, resources: Resources) -> None:
     tasks = pids_limit(resources)
     if tasks is not None and (tasks >= 0 or _has(home, "pids.max")):
         pids(home, tasks)
+    values = resources.get("blockIO") or {}
+    if "io" in need or (values and _has(home, "io.max")):
+        from pyrunc.linux.cgroups.v2 import io
+
+        io.limit(home, values)
+    if pages := resources.get("hugepageLimits"):
+        from pyrunc.linux.cgroups import hugetlb
+
+        hugetlb.limit(home, pages, 2)
+    if devices := resources.get("rdma"):
+        from pyrunc.linux.cgroups import rdma
+
+        rdma.limit(home, devices)
     if files := resources.get("unified"):
         unified(home, files)
 
@@ -68,7 +81,17 @@ def unholdable(resources: Resources) -> list[str]:
         found.append("memory.swappiness")
     if memory.get("disableOOMKiller"):
         found.append("memory.disableOOMKiller")
+    if memory.get("useHierarchy") is False:
+        found.append("memory.useHierarchy=false")  # accounting is always hierarchical
     found += [f"cpu.{key}" for key in ("realtimePeriod", "realtimeRuntime") if cpu_values.get(key)]
+    block: Resources = resources.get("blockIO") or {}
+    if block.get("leafWeight"):
+        found.append("blockIO.leafWeight")
+    for index, entry in enumerate(block.get("weightDevice") or ()):
+        if entry.get("leafWeight"):
+            found.append(f"blockIO.weightDevice[{index}].leafWeight")
+    network: Resources = resources.get("network") or {}
+    found += [f"network.{key}" for key in ("classID", "priorities") if network.get(key)]
     return [f"linux.resources.{name}" for name in found]
 
 
@@ -76,52 +99,71 @@ def cpu(home: str, values: Resources) -> None:
     """Weight, idle, bandwidth and burst."""
     shares, idle = values.get("shares") or 0, values.get("idle")
     # The kernel refuses a weight while idle is 1, so idle is cleared first and set last.
-    if idle == 0 and os.access(f"{home}/cpu.idle", os.F_OK):
-        write(home, "cpu.idle", "0")
+    if idle == 0 and _has(home, "cpu.idle"):
+        write(home, "cpu.idle", "0", "cpu.idle")
     if shares:
-        write(home, "cpu.weight", str(cpu_weight(shares)))
+        write(home, "cpu.weight", str(cpu_weight(shares)), "cpu.shares")
     if idle:
-        write(home, "cpu.idle", str(idle))
-    _bandwidth(home, values.get("period") or 0, values.get("quota") or 0, values.get("burst") or 0)
+        write(home, "cpu.idle", str(idle), "cpu.idle")
+    _bandwidth(home, values.get("period") or 0, values.get("quota") or 0, values.get("burst"))
 
 
-def _bandwidth(home: str, period: int, quota: int, burst: int) -> None:
+def _bandwidth(home: str, period: int, quota: int, burst: int | None) -> None:
     burst_later = False
-    if burst:
+    # A burst of 0 takes an earlier one away; kernels before 5.14 have none.
+    if burst or (burst == 0 and _has(home, "cpu.max.burst")):
         try:
             put(home, "cpu.max.burst", str(burst))
         except OSError as error:
             # Above the present quota; it may fit the new one.
             burst_later = error.errno == EINVAL and quota > 0
             if not burst_later:
-                raise refused(home, "cpu.max.burst", str(burst), error) from error
+                raise refused(home, "cpu.max.burst", str(burst), error, "cpu.burst") from error
     if period or quota:
         present = read(home, "cpu.max").split() if not (period and quota) else ["max", "100000"]
         quota_text = maximum(quota if quota > 0 else -1) if quota else present[0]
-        write(home, "cpu.max", f"{quota_text} {period or present[1]}")
+        of = "cpu.quota" if quota else "cpu.period"
+        write(home, "cpu.max", f"{quota_text} {period or present[1]}", of)
     if burst_later:
-        write(home, "cpu.max.burst", str(burst))
+        write(home, "cpu.max.burst", str(burst), "cpu.burst")
 
 
 def cpuset(home: str, values: Resources) -> None:
     """CPUs and memory nodes."""
     for key, name in (("cpus", "cpuset.cpus"), ("mems", "cpuset.mems")):
         if value := values.get(key):
-            write(home, name, value)
+            write(home, name, value, f"cpu.{key}")
+            # The kernel takes what the parent lacks, and gives whatever the parent has instead.
+            effective = read(home, f"{name}.effective")
+            if not numbers(effective) <= numbers(read(home, name)):
+                raise PyruncError(
+                    f"linux.resources.cpu.{key}: {value} became {effective} in {home}",
+                    remedy=f"that is what {name} of its parents allows",
+                )
+
+
+def numbers(text: str) -> set[int]:
+    """The members of a list such as "0-3,8" (cpuset(7), "List format")."""
+    found: set[int] = set()
+    for word in text.split(","):
+        first, _, last = word.partition("-")
+        if first:
+            found.update(range(int(first), int(last or first) + 1))
+    return found
 
 
 def memory(home: str, values: Resources) -> None:
     """Limits of memory and swap, and protection. Swap first, so that it is there when memory runs short."""
     limit, swap = values.get("limit") or 0, values.get("swap") or 0
     if values.get("checkBeforeUpdate"):
-        _check_usage(home, limit)
+        _check_usage(home, limit, swap)
     swap_limit = swap_max(limit, swap)
     if swap_limit is not None:
         _swap(home, swap_limit)
     if limit:
-        write(home, "memory.max", maximum(limit))
+        write(home, "memory.max", maximum(limit), "memory.limit")
     if reservation := values.get("reservation"):
-        write(home, "memory.low", maximum(reservation))
+        write(home, "memory.low", maximum(reservation), "memory.reservation")
 
 
 def _swap(home: str, limit: int) -> None:
@@ -133,23 +175,29 @@ def _swap(home: str, limit: int) -> None:
         # has no swap, "none" is true as well.
         if error.errno == ENOENT and limit in (-1, 0):
             return
-        failed = refused(home, name, text, error)
-        if error.errno == ENOENT:
-            failed.remedy = "boot with swapaccount=1, or leave linux.resources.memory.swap out"
-        raise failed from error
-
-
-def _check_usage(home: str, limit: int) -> None:
-    if limit > 0 and (usage := int(read(home, "memory.current"))) > limit:
-        raise PyruncError(
-            f"linux.resources.memory.limit: {limit} is below the current usage of {usage} in {home}",
-            remedy="raise the limit, or drop memory.checkBeforeUpdate to let the kernel reclaim or kill",
+        remedy = (
+            "boot with swapaccount=1, or leave linux.resources.memory.swap out"
+            if error.errno == ENOENT
+            else ""
         )
+        raise refused(home, name, text, error, "memory.swap", remedy) from error
+
+
+def _check_usage(home: str, limit: int, swap: int) -> None:
+    """Refuse limits below what is used now, as the kernel does in cgroup v1 (memory.checkBeforeUpdate)."""
+    usage = int(read(home, "memory.current")) if limit > 0 or swap > 0 else 0
+    swapped = int(read(home, "memory.swap.current")) if swap > 0 and _has(home, "memory.swap.current") else 0
+    for key, value, used in (("limit", limit, usage), ("swap", swap, usage + swapped)):
+        if 0 < value < used:
+            raise PyruncError(
+                f"linux.resources.memory.{key}: {value} is below the current usage of {used} in {home}",
+                remedy="raise the limit, or drop memory.checkBeforeUpdate to let the kernel reclaim or kill",
+            )
 
 
 def pids(home: str, limit: int) -> None:
     """How many tasks; negative for as many as the parent allows."""
-    write(home, "pids.max", maximum(limit))
+    write(home, "pids.max", maximum(limit), "pids.limit")
 
 
 def unified(home: str, values: Resources) -> None:
@@ -157,4 +205,4 @@ def unified(home: str, values: Resources) -> None:
     for name, text in values.items():
         for line in str(text).split("\n"):
             if line:
-                write(home, name, line)
+                write(home, name, line, f"unified[{name!r}]")
