@@ -3,6 +3,7 @@
 #   make            build: the native part and the generated modules, into the tree
 #   make demo       run bundles/busybox and show what happened
 #   make test       everything: checks, then all tests, the engines' too    (ARGS="-k name -x" for pytest)
+#   make test-vm    the tests of the kernel, the runtime and the engines in a guest with cgroup v2, systemd and AppArmor
 #   make check      ruff, mypy, warnings of the C compiler
 #   make install    PREFIX=/usr/local DESTDIR=
 #   make uninstall  PREFIX=/usr/local DESTDIR=
@@ -19,7 +20,7 @@ export PREFIX DESTDIR
 # Of all the variables of make, a nested make shall only get what is given to it.
 unexport MAKEFLAGS MFLAGS
 
-.PHONY: build demo test check install uninstall bench clean packages demo-packages rootfs staged environment test-environment
+.PHONY: build demo test test-vm check install uninstall bench clean packages demo-packages rootfs staged environment test-environment
 
 build: environment
 	@$(PY) -m pyrunc.native.build
@@ -61,6 +62,10 @@ check: test-environment build
 
 test: check rootfs
 	@install/run-tests $(ARGS)
+
+# The machine's own packages are installed only when its image has to be made. ARGS="--part systemd -- -k name"
+test-vm: test-environment
+	@$(PY) -m tests.vm test $(ARGS)
 
 install: build
 	@$(PY) -X no_debug_ranges install/install.py install

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support import footprint
+from tests.support.patience import patient
 from tests.support.runtime import wait_for
 
 
@@ -48,7 +49,7 @@ class Daemon:
         children = set(footprint.descendants(self.process.pid))
         os.kill(self.process.pid, signal.SIGTERM)
         try:
-            self.process.wait(20)
+            self.process.wait(patient(20))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

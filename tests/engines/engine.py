@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.engines.terminal import Terminal
 from tests.support import footprint, scratch
+from tests.support.patience import patient
 from tests.support.payload import Testimony
 from tests.support.runtime import Outcome, wait_for
 
@@ -110,7 +111,7 @@ class Engine:
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,
-                    timeout=timeout,
+                    timeout=patient(timeout),
                 )
                 status = done.returncode
             except subprocess.TimeoutExpired:
@@ -150,7 +151,7 @@ class Engine:
             yield
         finally:
             self.remove_containers()
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + patient(patience)
         while (left := self.traces() - before) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not left, f"{self.name} and its runtime left behind:\n  " + "\n  ".join(sorted(left))

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from tests.support import footprint
+from tests.support.patience import patient
 from tests.support.runtime import Outcome
 
 
@@ -53,7 +54,7 @@ class Terminal:
 
     def until(self, text: str, patience: float = 20) -> None:
         """Read until `text` has been seen."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + patient(patience)
         while text not in self.seen:
             alive = self._read(deadline - time.monotonic())
             assert alive or text in self.seen, f"{text!r} did not come:\n{self.command}\n{self.seen}"
@@ -65,7 +66,7 @@ class Terminal:
 
     def end(self, patience: float = 20) -> Outcome:
         """Read to the end and wait for it."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + patient(patience)
         while self._read(deadline - time.monotonic()):
             pass
         try:

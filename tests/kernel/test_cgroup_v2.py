@@ -150,7 +150,7 @@ def test_place_and_directory(make: Callable[..., Any], top: str) -> None:
     ],
 )
 @pytest.mark.skipif(
-    UNIFIED is not None and "memory" in UNIFIED.controllers, reason="no controller is missing on this host"
+    UNIFIED is not None and "memory" in UNIFIED.controllers, reason="this host lacks no controller"
 )
 def test_a_missing_controller_is_named(
     make: Callable[..., Any], resources: dict[str, Any], controller: str

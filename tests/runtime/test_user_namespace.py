@@ -168,7 +168,7 @@ def test_rootless_needs_a_user_namespace(runtime: Runtime) -> None:
 
 def test_rootless_cannot_have_limits_without_a_cgroup(runtime: Runtime) -> None:
     if os.path.isfile("/sys/fs/cgroup/cgroup.controllers"):
-        pytest.skip("cgroup v2 may delegate to ordinary users")
+        pytest.skip("this host has cgroup v2, which may delegate to ordinary users")
     bundle = runtime.bundle().rootless(UID, GID)
     bundle.linux["resources"] = {"memory": {"limit": 64 << 20}}
     rootless(runtime).run(bundle).fails("cgroup")

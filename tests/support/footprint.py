@@ -14,6 +14,8 @@ import stat
 import time
 from pathlib import Path
 
+from tests.support.patience import patient
+
 #: Popen objects of the tests reap their own children; everything else is reaped here.
 own_children: set[int] = set()
 
@@ -170,7 +172,7 @@ class Footprint:
 
     def assert_unchanged(self, patience: float = 2.0) -> None:
         """Fail with the list of what changed; dying processes get `patience` seconds to be gone."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + patient(patience)
         while (lines := self.difference()) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert not lines, "the host is not as it was before:\n  " + "\n  ".join(lines)
@@ -193,7 +195,7 @@ def end(pids: set[int]) -> None:
         if pid in descendants():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + patient(5)
     while (
         pids & {pid for pid, entry in descendants().items() if entry[1] != "Z"}
         and time.monotonic() < deadline

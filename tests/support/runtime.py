@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from tests.support import footprint, scratch
 from tests.support.bundle import Bundle
+from tests.support.patience import patient
 from tests.support.payload import Testimony
 
 _count = itertools.count(1)
@@ -23,6 +24,7 @@ _count = itertools.count(1)
 
 def wait_for(what: Callable[[], Any], patience: float = 10, say: str = "it") -> Any:
     """The first true value of `what()`; fails after `patience` seconds."""
+    patience = patient(patience)
     deadline = time.monotonic() + patience
     while not (value := what()):
         assert time.monotonic() < deadline, f"{say} did not happen within {patience} s"
@@ -97,6 +99,7 @@ class Running:
 
     def wait(self, timeout: float = 20) -> Outcome:
         """Wait for its end."""
+        timeout = patient(timeout)
         try:
             status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:

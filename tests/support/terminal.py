@@ -10,6 +10,7 @@ import termios
 import time
 from pathlib import Path
 
+from tests.support.patience import patient
 from tests.support.payload import Testimony
 
 
@@ -22,7 +23,7 @@ class Master:
 
     def read(self, until: str = "", patience: float = 10) -> str:
         """Read until `until` has come, or the slave is closed; gives all text so far."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + patient(patience)
         while not until or until not in self.text:
             ready, _, _ = select.select([self.fd], [], [], 0.05)
             if ready:

@@ -1,0 +1,188 @@
+"""`make test-vm`: a clean copy of the tree, built in the guest, and the tests whose result depends on the host's kind.
+
+tests/unit, tests/native, tests/golden and tests/fuzz stay out: they ask nothing of the kernel that depends on
+cgroups, systemd or a security module, so `make test` on any host has their result.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.payload import REPOSITORY
+from tests.vm import machine
+from tests.vm.image import say
+from tests.vm.machine import Machine
+from tests.vm.recipe import TREE
+
+#: Seconds from the first boot to the last test; what is left then is not run, and the status is 124.
+DEADLINE = 3000
+
+#: Where the results are put: one JUnit file for each part, with the reason of every skip.
+RESULTS = REPOSITORY / "build" / "test-vm"
+
+_RUNTIME = "/usr/local/bin/pyrunc"
+_SETTINGS = {
+    "PYRUNC_RUNTIME": _RUNTIME,
+    "PYRUNC_MUST_RUN": "1",
+    "PYRUNC_TEST_PATIENCE": "6",  # everything waits that much longer before it gives up
+}
+_PYTEST = [".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", "--timeout", "600"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run of pytest in the guest."""
+
+    name: str
+    tests: tuple[str, ...]
+    user: str = "root"
+    around: tuple[str, ...] = ()
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def command(self, more: Sequence[str]) -> list[str]:
+        """The words to run there."""
+        env = [f"{name}={value}" for name, value in {**_SETTINGS, **self.settings}.items()]
+        result = [f"--junitxml={self.result()}", "-o", f"cache_dir=/var/tmp/pytest-{self.user}"]
+        return [*self.around, "env", *env, *_PYTEST, *result, *(more or self.tests)]
+
+    def result(self) -> str:
+        """The file in the guest that says how it went."""
+        return f"/var/tmp/{self.name}.xml"
+
+
+_SYSTEMD = {"PYRUNC_TEST_CGROUP_MANAGER": "systemd"}
+
+PARTS = (
+    Part("runtime", ("tests/kernel", "tests/runtime")),
+    Part("engines", ("tests/engines",)),
+)
+
+#: Why a test may be skipped in the guest; a test that gives another reason could have run there, and fails the run.
+SKIPS = (
+    r"this host has cgroup v2(, which may delegate to ordinary users)?",
+    r"this host lacks no controller",
+    r"the kernel is older than the newest of these calls",
+    r"this host has no cgroup v1",
+    r"this host has CAP_SYS_RESOURCE, so no (limit|score) is refused",
+)
+
+
+@dataclass
+class Tally:
+    """How a part went."""
+
+    name: str
+    status: int
+    seconds: float
+    tests: int = 0
+    failed: int = 0
+    skips: dict[str, list[str]] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """For people."""
+        skipped = sum(map(len, self.skips.values()))
+        passed = self.tests - self.failed - skipped
+        word = "ok" if not self.status else f"status {self.status}"
+        return (
+            f"{self.name:18} {passed:5} passed {self.failed:4} failed {skipped:4} skipped"
+            f" {self.seconds / 60:5.1f} min  {word}"
+        )
+
+
+def run(parts: Sequence[str] | None, lifetime: float, arguments: Sequence[str]) -> int:
+    """Run these parts (none: all), with `arguments` for pytest in place of the tests of each; gives the exit status."""
+    begun = time.monotonic()
+    if machine.build():
+        say(f"the image took {time.monotonic() - begun:.0f} s")
+    deadline = time.monotonic() + lifetime
+    chosen = [part for part in PARTS if not parts or part.name in parts]
+    shutil.rmtree(RESULTS, ignore_errors=True)
+    RESULTS.mkdir(parents=True)
+    begun = time.monotonic()
+    with machine.started(f"test-{os.getpid()}", lifetime=lifetime, bound=True) as guest:
+        say(f"boot {time.monotonic() - begun:.0f} s")
+        if status := _build(guest):
+            return status
+        tallies = [_run_part(guest, part, deadline - time.monotonic(), arguments) for part in chosen]
+    return _verdict(tallies)
+
+
+def _build(guest: Machine) -> int:
+    """Bring the tree to the guest and install pyrunc there; gives the exit status."""
+    begun = time.monotonic()
+    with tempfile.TemporaryFile() as archive:
+        _pack(archive.fileno())
+        guest.execute(["tar", "xf", "-", "-C", TREE, "--no-same-owner"], stdin=archive.fileno())
+    status = guest.execute(["make", "--silent", "install"], folder=TREE, stdin=subprocess.DEVNULL)
+    say(f"copy, build and install {time.monotonic() - begun:.0f} s")
+    return status
+
+
+def _pack(archive: int) -> None:
+    """Write what git knows or would add, as it is now: a clean copy, with changes that are not committed yet."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True).stdout
+    with os.fdopen(os.dup(archive), "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for name in sorted(set(filter(None, names.split("\0")))):
+            path = REPOSITORY / name
+            if os.path.lexists(path):  # else removed, but not yet from the index
+                tar.add(path, arcname=name, recursive=False)
+    os.lseek(archive, 0, os.SEEK_SET)
+
+
+def _run_part(guest: Machine, part: Part, remaining: float, arguments: Sequence[str]) -> Tally:
+    say(f"{part.name}: as {part.user}, {' '.join(arguments or part.tests)} {part.settings or ''}")
+    begun = time.monotonic()
+    limit = max(1.0, remaining - 30)  # the rest is for telling what was found
+    command = part.command(arguments)
+    status = guest.execute(command, part.user, folder=TREE, timeout=limit, stdin=subprocess.DEVNULL)
+    kept = RESULTS / f"{part.name}.xml"
+    with open(kept, "wb") as file:
+        guest.execute(["cat", part.result()], part.user, folder="/", stdin=subprocess.DEVNULL, stdout=file)
+    tally = Tally(part.name, status, time.monotonic() - begun)
+    _count(tally, kept)
+    return tally
+
+
+def _count(tally: Tally, result: Path) -> None:
+    try:
+        cases = list(ET.parse(result).iter("testcase"))
+    except ET.ParseError:
+        return  # pytest did not come to its end; its status says so
+    for case in cases:
+        tally.tests += 1
+        tally.failed += case.find("failure") is not None or case.find("error") is not None
+        skip = case.find("skipped")
+        if skip is not None:
+            name = f"{case.get('classname')}::{case.get('name')}"
+            tally.skips.setdefault(skip.get("message", ""), []).append(name)
+
+
+def _verdict(tallies: Sequence[Tally]) -> int:
+    """Say how each part went and what was skipped; gives the exit status."""
+    print("\nskipped in the guest, and why:")
+    unwanted: list[str] = []
+    for tally in tallies:
+        for reason, names in sorted(tally.skips.items()):
+            print(f"  {tally.name}: {len(names)} × {reason}")
+            if not any(re.fullmatch(allowed, reason) for allowed in SKIPS):
+                unwanted += [f"{name}: {reason}" for name in names]
+    print("\nthe guest: cgroup v2, systemd, AppArmor")
+    for tally in tallies:
+        print(f"  {tally.line()}")
+    if unwanted:
+        print(
+            "\nskipped, though the guest could run them (or SKIPS of tests/vm/suite.py must know the reason):"
+        )
+        print("\n".join(f"  {line}" for line in unwanted))
+    return max((tally.status for tally in tallies), default=0) or bool(unwanted)
