@@ -16,7 +16,7 @@ import pytest
 
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.linux.cgroups import files, tree
-from pyrunc.linux.cgroups.layout import layout
+from pyrunc.linux.cgroups.layout import Layout, layout
 from pyrunc.linux.cgroups.manager import choose, restore
 from tests.support.cgroups import enter
 
@@ -149,6 +149,120 @@ def test_refused_values_name_file_and_value(
         make(resources)
     for text in texts:
         assert text in str(caught.value)
+
+
+NO_DISK = [{"major": 254, "minor": 4095, "rate": 1, "weight": 10}]
+
+
+@pytest.mark.parametrize(
+    ("resources", "texts"),
+    [
+        (
+            {"blockIO": {"throttleReadBpsDevice": NO_DISK}},
+            ("throttleReadBpsDevice[0]: write", "no such device"),
+        ),
+        ({"blockIO": {"weightDevice": NO_DISK}}, ("weightDevice[0].weight: write", "blkio.", "lsblk")),
+        (
+            {"blockIO": {"leafWeight": 10}},
+            ('blockIO.leafWeight: write "10" to blkio.leaf_weight', 'offers no "blkio.leaf_weight"'),
+        ),
+        ({"rdma": {"mlx5_1": {"hcaHandles": 3}}}, ("linux.resources.rdma",)),
+        ({"unified": {"memory.high": "1"}}, ("unified", "memory.high", '"memory" is bound to cgroup v1')),
+        ({"unified": {"nosuch.max": "1"}}, ("unified", '"nosuch" is not available')),
+        ({"memory": {"useHierarchy": False}}, ("memory.useHierarchy", "invalid argument")),
+        ({"cpu": {"realtimeRuntime": 10**6}}, ("cpu.realtimeRuntime", "invalid argument", "its parent")),
+    ],
+)
+def test_what_this_host_cannot_hold(
+    make: Callable[..., Any], top: str, resources: dict[str, Any], texts: tuple[str, ...]
+) -> None:
+    if "leafWeight" in str(resources) and os.path.exists("/sys/fs/cgroup/blkio/blkio.leaf_weight"):
+        pytest.skip("the kernel has leaf weights")
+    with pytest.raises(PyruncError) as caught:
+        make(resources)
+    for text in ("linux.resources.", *texts):
+        assert text in str(caught.value)
+
+
+def test_block_limits(make: Callable[..., Any]) -> None:
+    disk = {"major": 254, "minor": 0}
+    for name in os.listdir("/sys/block"):
+        disk["major"], disk["minor"] = map(int, Path(f"/sys/block/{name}/dev").read_text().split(":"))
+    words = ("ReadBps", "WriteBps", "ReadIOPS", "WriteIOPS")
+    limits = {f"throttle{word}Device": [{**disk, "rate": rate}] for rate, word in enumerate(words, 1000)}
+    manager = make({"blockIO": {"weight": 50, **limits}})
+    home = manager.paths()["blkio"]
+    (weight,) = [n for n in ("blkio.weight", "blkio.bfq.weight") if os.path.exists(f"{home}/{n}")]
+    assert files.read(home, weight) == "50"
+    name = f"{disk['major']}:{disk['minor']}"
+    for file, rate in (("read_bps", 1000), ("write_bps", 1001), ("read_iops", 1002), ("write_iops", 1003)):
+        assert files.read(home, f"blkio.throttle.{file}_device") == f"{name} {rate}"
+    manager.apply({"blockIO": {"throttleReadBpsDevice": [{**disk, "rate": 0}]}})
+    assert files.read(home, "blkio.throttle.read_bps_device") == "", "a rate of 0 takes the limit away"
+
+
+@pytest.mark.skipif(
+    HOST.v2 is None or "hugetlb" not in HOST.v2.controllers,
+    reason="this host has no hugetlb controller in a unified hierarchy",
+)
+def test_a_controller_of_the_unified_hierarchy(make: Callable[..., Any], top: str) -> None:
+    """On a hybrid host limits go where their controller is."""
+    pages = {"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]}
+    manager = make(
+        {**pages, "unified": {"hugetlb.1GB.max": "0", "cgroup.max.depth": "3"}, "pids": {"limit": 5}}
+    )
+    assert held(manager, "", "hugetlb.2MB.max") == str(4 << 20)
+    assert held(manager, "", "hugetlb.2MB.rsvd.max") == str(4 << 20)
+    assert held(manager, "", "hugetlb.1GB.max") == "0"
+    assert held(manager, "", "cgroup.max.depth") == "3"
+    assert held(manager, "pids", "pids.max") == "5"
+    again = restore(json.loads(json.dumps(manager.record())))
+    again.apply({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]})
+    assert held(manager, "", "hugetlb.2MB.rsvd.max") == "0"
+
+
+@pytest.mark.skipif(HOST.v2 is None, reason="this host has no unified hierarchy")
+def test_devices_and_freezer_without_their_v1_hierarchies(top: str, start: Callable[..., Any]) -> None:
+    """Where these are not mounted, the unified hierarchy of a hybrid host does the same."""
+    v1 = tuple(h for h in HOST.v1 if not {"devices", "freezer"} & set(h.controllers))
+    config: Any = {"linux": {"cgroupsPath": f"{top}/box"}}
+    manager: Any = choose(config, "id", Layout(v1, HOST.v2), rootless=False)
+    manager.create()
+    try:
+        manager.apply({})
+        process = start(manager, "/bin/sh", "-c", ": < /dev/null; : < /dev/kmsg", stderr=subprocess.PIPE)
+        assert b"/dev/kmsg: Operation not permitted" in process.stderr.read()
+        process = start(manager, *SLEEP)
+        manager.freeze()
+        assert manager.frozen()
+        assert files.read(manager.paths()[""], "cgroup.freeze") == "1"
+        manager.thaw()
+        assert not manager.frozen()
+        manager.kill()
+        assert process.wait() == -signal.SIGKILL
+    finally:
+        manager.remove()
+
+
+def test_real_time_runtime_bites(make: Callable[..., Any], top: str, start: Callable[..., Any]) -> None:
+    if not os.path.exists("/sys/fs/cgroup/cpu/cpu.rt_runtime_us"):
+        pytest.skip("the kernel has no real-time scheduling by cgroup")
+    script = (
+        "/usr/bin/python3",
+        "-c",
+        "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))",
+    )
+    without = start(make(), *script, stderr=subprocess.PIPE)
+    assert b"not permitted" in without.stderr.read()
+    limit = {"cpu": {"realtimeRuntime": 4000, "realtimePeriod": 100000}}
+    with pytest.raises(KernelError, match=rf"its parent /.*{top} has 0 of 1000000 µs"):
+        make(limit, name="real-time")
+    files.write(f"/sys/fs/cgroup/cpu{top}", "cpu.rt_runtime_us", "700000")
+    manager = make(limit, name="real-time-too")
+    assert held(manager, "cpu", "cpu.rt_runtime_us") == "4000"
+    assert start(manager, *script).wait() == 0
+    manager.apply({"cpu": {"realtimeRuntime": 2000, "realtimePeriod": 3000}})
+    assert held(manager, "cpu", "cpu.rt_period_us") == "3000"
 
 
 def test_memory_limit_below_usage_says_so(make: Callable[..., Any], start: Callable[..., Any]) -> None:

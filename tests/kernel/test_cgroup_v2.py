@@ -173,19 +173,81 @@ def test_unified_files_are_written_verbatim(make: Callable[..., Any]) -> None:
         manager.apply({"unified": {"cgroup.max.depth": "x"}})
 
 
-@pytest.mark.skipif(
-    UNIFIED is None or "hugetlb" not in UNIFIED.controllers, reason="no hugetlb controller in cgroup v2"
+def test_unified_files_without_a_controller(make: Callable[..., Any]) -> None:
+    """Unknown files are written; one of a controller that is not there is refused by the controller's name."""
+    with pytest.raises(PyruncError, match=r"unified\['cgroup.nosuch'\]: write .* offers no"):
+        make({"unified": {"cgroup.nosuch": "1"}})
+    with pytest.raises(
+        PyruncError, match=r"unified\['nosuch.max'\]: the cgroup controller \"nosuch\" is not"
+    ):
+        make({"unified": {"nosuch.max": "1"}}, name="second")
+
+
+HUGE = pytest.mark.skipif(
+    UNIFIED is None or "hugetlb" not in UNIFIED.controllers,
+    reason="the kernel has no hugetlb controller in cgroup v2",
 )
+
+
+@HUGE
+def test_huge_pages(make: Callable[..., Any]) -> None:
+    manager = make(
+        {"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}, {"pageSize": "1GB", "limit": 0}]}
+    )
+    assert files.read(manager.home, "hugetlb.2MB.max") == str(4 << 20)
+    assert files.read(manager.home, "hugetlb.2MB.rsvd.max") == str(4 << 20)
+    assert files.read(manager.home, "hugetlb.1GB.rsvd.max") == "0"
+    with pytest.raises(
+        PyruncError, match=r"hugepageLimits\[0\].pageSize: .* no huge pages of 64KB \(use one of"
+    ):
+        manager.apply({"hugepageLimits": [{"pageSize": "64KB", "limit": 0}]})
+
+
+@HUGE
 def test_controllers_are_handed_down(make: Callable[..., Any]) -> None:
     manager = make(name="a/b/c")
     assert "hugetlb" in files.read(manager.home, "cgroup.controllers").split()
 
 
-def test_threaded_parent(make: Callable[..., Any], top: str) -> None:
+@pytest.fixture
+def threaded(top: str) -> str:
+    """A place below which cgroups can only be threaded."""
     os.makedirs(f"{MOUNT}{top}/parent/sibling")
     files.write(f"{MOUNT}{top}/parent/sibling", "cgroup.type", "threaded")
-    manager = make(name="parent/box")
+    return "parent/box"
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_threaded_parent(
+    make: Callable[..., Any], threaded: str, start: Callable[..., Any], paused: bool
+) -> None:
+    """A container below a threaded cgroup is one; its processes are found, stopped and killed as everywhere."""
+    manager = make(name=threaded)
     assert files.read(manager.home, "cgroup.type") == "threaded"
+    process = start(manager, "/bin/sleep", "1000")
+    assert manager.pids() == [process.pid]
+    with pytest.raises(PyruncError, match="not empty: 1 process"):
+        make(name=threaded)
+    if paused:
+        manager.freeze()
+        assert manager.frozen()
+    manager.kill()
+    assert process.wait() == -signal.SIGKILL
+    manager.remove()
+    assert not os.path.exists(manager.home)
+
+
+def test_limits_that_do_not_work_below_a_threaded_parent(
+    make: Callable[..., Any], threaded: str, top: str
+) -> None:
+    """A domain controller is refused by name, and a cgroup that was there stays as it was."""
+    home = f"{MOUNT}{top}/{threaded}"
+    os.mkdir(home)
+    with pytest.raises(
+        PyruncError, match=r'hugepageLimits: the cgroup controller "hugetlb" does not work in the threaded'
+    ):
+        make({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}, name=threaded)
+    assert files.read(home, "cgroup.type") == "domain invalid"
 
 
 def test_freeze_and_thaw(make: Callable[..., Any], start: Callable[..., Any]) -> None:

@@ -23,4 +23,10 @@ def is_frozen(record: Mapping[str, Any]) -> bool:
     """The same of the cgroup whose manager wrote `record`."""
     if record["version"] == 2:
         return bool(record["home"]) and told(record["home"], 2)
-    return any("freezer" in controllers and told(path, 1) for path, _, controllers in record["homes"])
+    unified = ""
+    for path, _, controllers in record["homes"]:
+        if "freezer" in controllers:
+            return told(path, 1)
+        if "" in controllers:
+            unified = path
+    return bool(unified) and told(unified, 2)

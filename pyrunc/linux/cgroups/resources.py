@@ -139,7 +139,11 @@ def _check_block(block: Resources, report: Report) -> None:
                 report.error(f"{path}.{name}", f"is {values[name]}", f"use 10 to {WEIGHT_MAX}")
     for name in THROTTLES:
         for index, entry in enumerate(block.get(name) or ()):
-            if entry.get("rate") is None:
+            rate = entry.get("rate")
+            if "IOPS" in name and (rate or 0) >= 1 << 32:
+                # cgroup v1 would take the lower half of the number.
+                report.error(f"{where}.{name}[{index}].rate", f"is {rate}", f"use at most {(1 << 32) - 1}")
+            if rate is None:
                 report.error(
                     f"{where}.{name}[{index}].rate", "is missing", "give the highest rate, or 0 for none"
                 )

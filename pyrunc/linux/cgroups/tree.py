@@ -73,12 +73,34 @@ def pids(path: str) -> list[int]:
     found: list[int] = []
     for cgroup in below(path):
         try:
-            found += [int(word) for word in get(cgroup, "cgroup.procs").split() if word != "0"]
+            words = get(cgroup, "cgroup.procs").split()
         except OSError as error:
-            # Removed meanwhile, or a threaded cgroup, whose processes its domain lists.
-            if error.errno not in (ENOENT, ENODEV, EOPNOTSUPP):
-                raise KernelError.of(f"read cgroup.procs in {cgroup}", error) from error
+            if error.errno == EOPNOTSUPP:
+                found += _of_threads(cgroup)
+                continue
+            if error.errno in (ENOENT, ENODEV):
+                continue  # removed meanwhile
+            raise KernelError.of(f"read cgroup.procs in {cgroup}", error) from error
+        found += [int(word) for word in words if word != "0"]
     return found
+
+
+def _of_threads(cgroup: str) -> list[int]:
+    """The processes of a threaded cgroup, which lists threads only (cgroup-v2.rst "Threads")."""
+    found: dict[int, None] = {}
+    try:
+        threads = get(cgroup, "cgroup.threads").split()
+    except OSError as error:
+        if error.errno in (ENOENT, ENODEV):
+            return []
+        raise KernelError.of(f"read cgroup.threads in {cgroup}", error) from error
+    for thread in threads:
+        try:
+            status = get(f"/proc/{thread}", "status")
+        except OSError:
+            continue  # ended meanwhile
+        found[int(status.partition("\nTgid:")[2].split(None, 1)[0])] = None
+    return list(found)
 
 
 def remove(path: str) -> None:

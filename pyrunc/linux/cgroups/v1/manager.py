@@ -181,6 +181,7 @@ class Manager:
 
             if need:
                 controllers.provide(home.path, home.top, offered)
+                controllers.settle(home.path, home.top, need)
             limits_v2.apply(home.path, resources)
 
     def _devices(self, resources: Resources) -> None:
@@ -204,6 +205,12 @@ class Manager:
                 if not was_frozen:
                     self.thaw()
             return
+        for home in self.homes:
+            if home.controllers == UNIFIED:
+                from pyrunc.linux.cgroups.devices import program_v2
+
+                program_v2.apply(home.path, resources.get("devices") or (), home.fresh, self._rootless)
+                return
         # Rootless, the hierarchy may belong to somebody else (`create` left it out).
         if not self._rootless and not rules.allows_everything(normal):
             raise PyruncError(
@@ -257,53 +264,57 @@ class Manager:
         home = self._any()
         if not home or not os.path.isdir(home):
             return
-        frozen = False
-        if self.home("freezer"):
+        freezes = bool(self.home("freezer") or self.home(UNIFIED[0]))
+        stopped = False
+        if freezes:
             try:
                 self.freeze()
-                frozen = True
+                stopped = True
             except PyruncError:
                 # Still running; the rounds below get them all if they do not fork faster than they die.
                 pass
         try:
-            for _ in range(1 if frozen else tree.TRIES):
+            for _ in range(1 if stopped else tree.TRIES):
                 left = tree.pids(home)
                 for pid in left:
                     try:
                         os.kill(pid, SIGKILL)
                     except ProcessLookupError:
                         continue
-                if not left or frozen:
+                if not left or stopped:
                     break
                 time.sleep(0.001)
         finally:
-            if self.home("freezer"):
+            if freezes:
                 self.thaw()
 
-    def _freezer(self) -> str:
-        home = self.home("freezer")
-        if not home:
-            raise PyruncError(
-                'the container cannot be paused: the cgroup controller "freezer" is not available to it'
-            )
-        return home
+    def _freezer(self) -> tuple[Any, str]:
+        """The module that freezes, and the cgroup: of the freezer hierarchy, else of the unified one."""
+        if home := self.home("freezer"):
+            from pyrunc.linux.cgroups.v1 import freezer
+
+            return freezer, home
+        if home := self.home(UNIFIED[0]):
+            from pyrunc.linux.cgroups.v2 import freezer as freezer_v2
+
+            return freezer_v2, home
+        raise PyruncError(
+            'the container cannot be paused: the cgroup controller "freezer" is not available to it'
+        )
 
     def freeze(self) -> None:
-        """Through the freezer hierarchy."""
-        from pyrunc.linux.cgroups.v1 import freezer
-
-        freezer.freeze(self._freezer())
+        """Through the freezer hierarchy, or cgroup.freeze where there is none."""
+        freezer, home = self._freezer()
+        freezer.freeze(home)
 
     def thaw(self) -> None:
-        """Through the freezer hierarchy."""
-        from pyrunc.linux.cgroups.v1 import freezer
-
-        freezer.thaw(self._freezer())
+        """The same way."""
+        freezer, home = self._freezer()
+        freezer.thaw(home)
 
     def frozen(self) -> bool:
         """Whether the freezer was told so for this cgroup itself."""
-        home = self.home("freezer")
-        return bool(home) and frozen.told(home, 1)
+        return frozen.is_frozen(self.record())
 
     def oom_kills(self) -> int:
         """From memory.oom_control."""

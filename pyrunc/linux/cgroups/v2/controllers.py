@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pyrunc.errors import KernelError, PyruncError
-from pyrunc.linux.cgroups.files import get, put, read, refused
+from pyrunc.linux.cgroups.files import get, put, read, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,12 +31,19 @@ def provide(home: str, top: str, offered: Collection[str]) -> None:
         parent = os.path.dirname(parent)
     for parent in reversed(parents):
         _enable(parent)
-    if get(home, "cgroup.type") == "domain invalid":
-        # Below a threaded cgroup a cgroup can hold processes only if it is threaded itself.
-        try:
-            put(home, "cgroup.type", "threaded")
-        except OSError as error:
-            raise refused(home, "cgroup.type", "threaded", error) from error
+
+
+def settle(home: str, top: str, need: Mapping[str, str]) -> None:
+    """Let the cgroup `home` hold processes where it lies below a threaded one; then it has to be threaded, too.
+
+    Raises PyruncError, before anything is changed, if a value needs a controller (`need`, as for `demand`) that does
+    not work there, KernelError if the kernel refuses.
+    """
+    # Below the root itself every cgroup may be a domain.
+    if os.path.dirname(home) == top or read(home, "cgroup.type") != "domain invalid":
+        return
+    demand(home, need)
+    write(home, "cgroup.type", "threaded")
 
 
 def _enable(parent: str) -> None:
@@ -65,12 +72,13 @@ def demand(home: str, need: Mapping[str, str]) -> None:
     for controller, path in need.items():
         if controller in have:
             continue
-        if controller not in THREADED and read(home, "cgroup.type") == "threaded":
+        if controller not in THREADED and read(home, "cgroup.type") in ("threaded", "domain invalid"):
             raise PyruncError(
                 f'{path}: the cgroup controller "{controller}" does not work in the threaded cgroup {home}',
                 remedy="use a linux.cgroupsPath below a domain cgroup",
             )
         raise PyruncError(
             f'{path}: the cgroup controller "{controller}" is not available in {home}',
-            remedy=f"enable it in cgroup.subtree_control of {os.path.dirname(home)} and the cgroups above it",
+            remedy=f"enable it in cgroup.subtree_control of {os.path.dirname(home)} and the cgroups above it, if "
+            "cgroup.controllers of the topmost lists it",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import ENOENT
+from errno import ENOENT, EOPNOTSUPP
 
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import SIGKILL
@@ -128,6 +128,7 @@ class Manager:
         from pyrunc.linux.cgroups.devices import program_v2
         from pyrunc.linux.cgroups.v2 import limits
 
+        controllers.settle(self.home, self.top, needed(resources))
         limits.apply(self.home, resources)
         program_v2.apply(self.home, resources.get("devices") or (), self.fresh, self._rootless)
 
@@ -160,7 +161,7 @@ class Manager:
         try:
             files.put(self.home, "cgroup.kill", "1")
         except OSError as error:
-            if error.errno != ENOENT:
+            if error.errno not in (ENOENT, EOPNOTSUPP):
                 raise files.refused(self.home, "cgroup.kill", "1", error) from error
             # Linux before 5.14, a threaded cgroup, or a cgroup that is gone.
             if os.path.isdir(self.home):
