@@ -28,7 +28,7 @@ from pyrunc.linux import hooks
 from pyrunc.linux.idmap import write_maps
 from pyrunc.linux.limits import apply_oom_score_adj, apply_rlimits
 from pyrunc.linux.namespaces import has, is_new, joined, new_flags
-from pyrunc.plan.talk import HOME, HOOKS, READY, SAY_CONSOLE, SAY_PID, SAY_REACHED
+from pyrunc.plan.talk import HOME, HOOKS, PRIORITIES, READY, SAY_CONSOLE, SAY_PID, SAY_REACHED
 from pyrunc.spawn.conversation import Conversation, InitEnded, StepFailed
 from pyrunc.spawn.init import Init, spawn
 from pyrunc.store.record import Record
@@ -231,6 +231,12 @@ def _converse(container: Container) -> None:
     if prepared.choices.asks_home:
         talk.expect(SAY_REACHED, HOME)
         talk.go(os.fsencode(home_of(init.pid, config)))
+    if prepared.choices.asks_priorities:
+        from pyrunc.lifecycle.priorities import apply_priorities
+
+        talk.expect(SAY_REACHED, PRIORITIES)
+        apply_priorities(config["process"], init.pid, prepared.host.cgroups)
+        talk.go()
     talk.expect(SAY_REACHED, READY)
 
 

@@ -53,8 +53,7 @@ def mask(text: str) -> bytes:
 def ranges(text: str, limit: int) -> list[tuple[int, int]]:
     """The (first, last) of each part of a list of numbers below `limit`. Raises ValueError."""
     found = []
-    for part in text.split(","):
-        part = part.strip()
+    for part in map(str.strip, text.split(",")):
         if not part:
             continue
         low, dash, high = part.partition("-")

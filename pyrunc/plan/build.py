@@ -30,7 +30,7 @@ from pyrunc.linux import (
 )
 from pyrunc.linux.mounts import plan as mounts
 from pyrunc.plan.program import TALK, Program
-from pyrunc.plan.talk import HOME, HOOKS, READY, hear, say
+from pyrunc.plan.talk import HOME, HOOKS, PRIORITIES, READY, hear, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,11 +51,13 @@ class Choices:
 
     `extra_descriptors`: how many from 3 on the container keeps, `listen_fds` of them for LISTEN_FDS.
     `socket`: init waits on start.sock (create) or for the last word of the conversation (run).
-    Set by `compile_program`: `asks_home`, and `started_at`, the first step that `start` lets init take.
+    Set by `compile_program`: `asks_home`, `asks_priorities`, and `started_at`, the first step that `start` lets init
+    take.
     """
 
     __slots__ = (
         "asks_home",
+        "asks_priorities",
         "container_id",
         "extra_descriptors",
         "listen_fds",
@@ -82,6 +84,7 @@ class Choices:
         self.listen_fds = listen_fds
         self.socket = socket
         self.asks_home = False
+        self.asks_priorities = False
         self.started_at = 0
 
 
@@ -127,6 +130,7 @@ def compile_program(
     program.call(
         "close_range", first, 0xFFFF_FFFF, CLOSE_RANGE_CLOEXEC, step="close the runtime's descriptors on exec"
     )
+    _plan_priorities(config, choices, program)
     found = _plan_process(config, host, program, bpf, slave)
     _plan_wait(choices, program)
     choices.started_at = len(program)
@@ -177,6 +181,19 @@ def _plan_environment(config: Config, choices: Choices, program: Program) -> int
         say(program, HOME, "ask the runtime for HOME")
         hear(program, "wait for HOME", home, environment.HOME_SIZE)
     return envp
+
+
+def _plan_priorities(config: Config, choices: Choices, program: Program) -> None:
+    """Emit waiting for the runtime to set scheduler and I/O priority, with its rights on the host.
+
+    While init still is who the runtime may change without privileges; in its cgroup, whose real-time budget
+    counts; and after createContainer hooks and mounts, which are not the container's process: under
+    SCHED_DEADLINE a hook could not even be started.
+    """
+    if config["process"].get("scheduler") or config["process"].get("ioPriority"):
+        choices.asks_priorities = True
+        say(program, PRIORITIES, "ask the runtime for scheduler and I/O priority")
+        hear(program, "wait for scheduler and I/O priority")
 
 
 def _plan_process(

@@ -12,7 +12,10 @@
       rlimits, oom score, prestart and createRuntime hooks
       "go"               ───────────────────────────────▶  createContainer hooks, pivot_root, masks, sysctl,
                          ◀──────── SAY_REACHED  HOME ────  (only where HOME is not in process.env)
-      "/root"            ───────────────────────────────▶  credentials, look-up of the program
+      "/root"            ───────────────────────────────▶
+                         ◀── SAY_REACHED  PRIORITIES ────  (only with process.scheduler or process.ioPriority)
+      scheduler, I/O priority
+      "go"               ───────────────────────────────▶  credentials, look-up of the program
                          ◀──────── SAY_REACHED  READY ───
       record saved
       "go"               ───────────────────────────────▶  accept on start.sock in the state directory
@@ -46,7 +49,7 @@ SAY_FAILED, SAY_PID, SAY_REACHED, SAY_CONSOLE, SAY_COPY, SAY_OUTPUT = 1, 2, 3, 4
 OUTPUT_SIZE: Final = 4097
 
 #: The places of SAY_REACHED.
-HOOKS, HOME, READY = 1, 2, 3
+HOOKS, HOME, READY, PRIORITIES = 1, 2, 3, 4
 
 GO: Final = b"go"
 

@@ -40,7 +40,10 @@ ROOMS = (
 )
 
 #: Rooms for what few configurations have, each with where its properties are: not even loaded without them.
-SELDOM = (("cpu_affinity", "process", ("execCPUAffinity",)),)
+SELDOM = (
+    ("cpu_affinity", "process", ("execCPUAffinity",)),
+    ("scheduler", "process", ("scheduler",)),
+)
 
 
 def check(config: Config, host: Host) -> Report:

@@ -153,6 +153,50 @@ static void affinity(void)
     putchar(']');
 }
 
+static void scheduler(void)
+{
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+        uint32_t util_min, util_max;
+    } is = {0};
+    if (syscall(SYS_sched_getattr, 0, &is, sizeof is, 0) < 0) {
+        failed();
+        return;
+    }
+    printf("{\"policy\":%u,\"flags\":%llu,\"nice\":%d,\"priority\":%u,\"runtime\":%llu,\"deadline\":%llu,"
+           "\"period\":%llu}",
+           is.policy, (unsigned long long)is.flags, is.nice, is.priority, (unsigned long long)is.runtime,
+           (unsigned long long)is.deadline, (unsigned long long)is.period);
+}
+
+/* How much of a CPU a loop gets, during so many seconds. */
+static void spin(double seconds)
+{
+    struct timespec from, now, used;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    double before = (double)used.tv_sec + (double)used.tv_nsec / 1e9, passed;
+    do {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        passed = (double)(now.tv_sec - from.tv_sec) + (double)(now.tv_nsec - from.tv_nsec) / 1e9;
+    } while (passed < seconds);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    printf("%.3f", ((double)used.tv_sec + (double)used.tv_nsec / 1e9 - before) / passed);
+}
+
+static void io_priority(void)
+{
+    long value = syscall(SYS_ioprio_get, 1L, 0L); /* IOPRIO_WHO_PROCESS */
+    if (value < 0)
+        failed();
+    else
+        printf("{\"class\":%ld,\"level\":%ld}", value >> 13, value & 7);
+}
+
 static void limit(rlim_t value)
 {
     if (value == RLIM_INFINITY)
@@ -621,6 +665,12 @@ static void one(int count, char **words)
         printf("%d", number);
     } else if (IS("affinity"))
         affinity();
+    else if (IS("scheduler"))
+        scheduler();
+    else if (IS("io-priority"))
+        io_priority();
+    else if (IS("spin"))
+        spin(atof(first));
     else if (IS("securebits"))
         result(prctl(PR_GET_SECUREBITS, 0, 0, 0, 0));
     else if (IS("personality"))

@@ -63,11 +63,6 @@ def test_a_config_without_process() -> None:
 @pytest.mark.parametrize(
     ("config", "paths"),
     [
-        ({"process": {**PROCESS, "scheduler": {"policy": "SCHED_OTHER"}}}, ["process.scheduler"]),
-        (
-            {"process": {**PROCESS, "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 0}}},
-            ["process.ioPriority"],
-        ),
         ({"process": {**PROCESS, "apparmorProfile": "x"}}, ["process.apparmorProfile"]),
         ({"process": {**PROCESS, "selinuxLabel": "x"}}, ["process.selinuxLabel"]),
         ({"process": {**PROCESS, "apparmorProfile": "", "selinuxLabel": "", "execCPUAffinity": {}}}, []),

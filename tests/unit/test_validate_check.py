@@ -73,8 +73,6 @@ def test_what_is_not_done_yet_is_named(tmp_path: Path) -> None:
         check(config, host(config, tmp_path))
     named = {problem.path for problem in caught.value.problems if "not supported" in problem.text}
     assert named >= {
-        "process.scheduler",
-        "process.ioPriority",
         "process.apparmorProfile",
         "process.selinuxLabel",
         "linux.mountLabel",
