@@ -19,7 +19,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <dirent.h>
+#include <poll.h>
+#include <netinet/in.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -27,6 +30,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/sysmacros.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -529,6 +533,63 @@ static void forks(unsigned long wanted)
     putchar('}');
 }
 
+/* -- what cgroups limit -------------------------------------------------------------------------------- */
+
+static long now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Reserves so many MiB of 2 MiB pages. */
+static void huge(size_t megabytes)
+{
+    void *memory = mmap(NULL, megabytes << 20, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, -1, 0);
+    result(memory == MAP_FAILED ? -1 : munmap(memory, megabytes << 20));
+}
+
+/* Moves so many KiB to ('w') or from ('r') a file past the page cache, and tells how many milliseconds it took. */
+static void direct(const char *path, char way, long kib)
+{
+    static char block[65536] __attribute__((aligned(4096)));
+    int fd = open(path, O_DIRECT | O_CLOEXEC | (way == 'w' ? O_WRONLY : O_RDONLY));
+    long start = now_ms();
+    for (long done = 0; fd >= 0 && done < kib; done += 64)
+        if ((way == 'w' ? write(fd, block, sizeof block) : read(fd, block, sizeof block)) < 0) {
+            close(fd);
+            fd = -1;
+        }
+    result(fd < 0 ? -1 : now_ms() - start);
+}
+
+/* Sends a datagram to itself, and tells the priority it arrived with, -1 where the kernel (before 6.14) does not say. */
+static void datagram(void)
+{
+    struct sockaddr_in self = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof self;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), on = 1;
+    struct timeval patience = {2, 0};
+    setsockopt(fd, SOL_SOCKET, 82 /* SO_RCVPRIORITY */, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    char word[4], control[64];
+    struct iovec part = {word, sizeof word};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    if (bind(fd, (struct sockaddr *)&self, size) < 0 || getsockname(fd, (struct sockaddr *)&self, &size) < 0
+        || sendto(fd, "word", 4, 0, (struct sockaddr *)&self, size) < 0 || recvmsg(fd, &message, 0) < 0) {
+        failed();
+        close(fd);
+        return;
+    }
+    int priority = -1;
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SO_PRIORITY)
+        memcpy(&priority, CMSG_DATA(header), sizeof priority);
+    printf("%d", priority);
+    close(fd);
+}
+
 static void on_trap(int number, siginfo_t *info, void *context)
 {
     (void)number;
@@ -553,12 +614,14 @@ static void call(int count, char **words)
         CALL(setgid),   CALL(kill),     CALL(setrlimit),   CALL(getuid),      CALL(getgid),    CALL(setpriority),
 #undef CALL
     };
+    char *end;
+    long number = strtol(words[0], &end, 10); /* or by its number */
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (!strcmp(all[i].name, words[0])) {
+        if (!*end || !strcmp(all[i].name, words[0])) {
             long a[6] = {0, 0, 0, 0, 0, 0};
             for (int k = 1; k < count && k < 7; k++)
                 a[k - 1] = (long)strtoull(words[k], NULL, 0);
-            result(syscall(all[i].number, a[0], a[1], a[2], a[3], a[4], a[5]));
+            result(syscall(*end ? all[i].number : number, a[0], a[1], a[2], a[3], a[4], a[5]));
             return;
         }
     fprintf(stderr, "testify: no system call %s in its table\n", words[0]);
@@ -614,6 +677,75 @@ static void say_uname(void)
     putchar('}');
 }
 
+/* -- messages to NOTIFY_SOCKET (sd_notify(3)) ----------------------------------------------------------- */
+
+/* Sends one datagram, each `|` of the text as a newline, with `fd` beside it unless that is negative. */
+static long notify(const char *what, int fd)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const char *path = getenv("NOTIFY_SOCKET");
+    char message[1 << 14];
+    char control[CMSG_SPACE(sizeof(int))] = {0};
+    size_t size = strlen(what);
+    for (size_t i = 0; i <= size; i++)
+        message[i] = what[i] == '|' ? '\n' : what[i];
+    strncpy(address.sun_path, path ? path : "", sizeof address.sun_path - 1);
+    struct iovec part = {message, size};
+    struct msghdr header = {.msg_name = &address, .msg_namelen = sizeof address, .msg_iov = &part, .msg_iovlen = 1};
+    if (fd >= 0) {
+        header.msg_control = control;
+        header.msg_controllen = sizeof control;
+        struct cmsghdr *first = CMSG_FIRSTHDR(&header);
+        first->cmsg_level = SOL_SOCKET;
+        first->cmsg_type = SCM_RIGHTS;
+        first->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(first), &fd, sizeof fd);
+    }
+    int sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    long sent = sendmsg(sender, &header, MSG_NOSIGNAL);
+    int why = errno;
+    close(sender);
+    errno = why;
+    return sent;
+}
+
+/* As sd_notify_barrier(3): whether all before it was heard within so many seconds. */
+static void barrier(int seconds)
+{
+    int ends[2];
+    if (pipe(ends) < 0 || notify("BARRIER=1", ends[1]) < 0) {
+        failed();
+        return;
+    }
+    close(ends[1]);
+    struct pollfd waited = {.fd = ends[0]};
+    printf(poll(&waited, 1, seconds * 1000) == 1 ? "true" : "false");
+    close(ends[0]);
+}
+
+/* What keyctl(2) tells of the session keyring: `keyring;UID;GID;PERMISSIONS;NAME`. */
+static void keyring(void)
+{
+    char told[512];
+    long size = syscall(SYS_keyctl, 6L, -3L, told, sizeof told); /* KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING */
+    if (size < 0)
+        failed();
+    else
+        text(told);
+}
+
+/* The payload of a key of type `user` with this name that is found from the session keyring. */
+static void key(const char *name)
+{
+    char payload[512];
+    long found = syscall(SYS_keyctl, 10L, -3L, "user", name, 0L); /* KEYCTL_SEARCH */
+    long size = found < 0 ? -1 : syscall(SYS_keyctl, 11L, found, payload, sizeof payload); /* KEYCTL_READ */
+    if (size < 0)
+        failed();
+    else
+        text_n(payload, (size_t)size);
+}
+
 static void one(int count, char **words)
 {
     const char *name = words[0];
@@ -659,6 +791,16 @@ static void one(int count, char **words)
         result(prctl(PR_GET_SECCOMP, 0, 0, 0, 0));
     else if (IS("dumpable"))
         result(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0));
+    else if (IS("notify"))
+        result(notify(first, -1));
+    else if (IS("notify-with-fd"))
+        result(notify(first, 0));
+    else if (IS("barrier"))
+        barrier(atoi(first));
+    else if (IS("keyring"))
+        keyring();
+    else if (IS("key"))
+        key(first);
     else if (IS("pdeathsig")) {
         int number = -1;
         prctl(PR_GET_PDEATHSIG, &number, 0, 0, 0);
@@ -734,6 +876,12 @@ static void one(int count, char **words)
         forks(strtoul(first, NULL, 10));
     else if (IS("orphan"))
         orphan();
+    else if (IS("huge"))
+        huge(strtoul(first, NULL, 10));
+    else if (IS("direct"))
+        direct(first, second[0], count > 3 ? atol(words[3]) : 0);
+    else if (IS("datagram"))
+        datagram();
     else if (IS("syscall"))
         call(count - 1, words + 1);
     else if (IS("trap")) {
