@@ -45,7 +45,7 @@ def _start(settings: Values, values: Values, words: list[str], log: Log) -> int:
     store = _store(settings)
     from pyrunc.lifecycle.start import start
 
-    start(store, words[0])
+    start(store, words[0], log)
     return 0
 
 

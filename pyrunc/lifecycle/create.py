@@ -82,6 +82,10 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
         container = Container(prepared, directory, _new_record(request, prepared))
         directory.save(container.record)
         save_config(directory, prepared.raw)
+        if prepared.notified:
+            from pyrunc.lifecycle.notify import make_directory
+
+            make_directory(directory)
         undo.push(lambda: _poststop(request, container))
         manager = prepared.manager
         with Undisturbed():

@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
     from typing import Final
+
+    from pyrunc.lifecycle.notify import Proxy
 else:
     import _signal  # `signal` costs 5 ms for its enumerations
 
@@ -152,19 +154,20 @@ def _own_output() -> int:
     return 1
 
 
-def attend(pid: int, pidfd: int, signals: int, master: int = -1) -> int:
+def attend(pid: int, pidfd: int, signals: int, master: int = -1, proxy: Proxy | None = None) -> int:
     """Wait for the container's process `pid` and return its exit status, 128 + n after signal n.
 
     Forwards what arrives on `signals` (see `block_signals`), relays the terminal `master` if there is one, and
-    reaps orphans that came to this process as their subreaper.
+    reaps orphans that came to this process as their subreaper. `proxy` passes on what the container tells the
+    service manager.
     """
     if master < 0:
-        return _loop(pid, pidfd, signals, None)
+        return _loop(pid, pidfd, signals, None, proxy)
     with RawTerminal(0):
-        return _loop(pid, pidfd, signals, _Relay(master))
+        return _loop(pid, pidfd, signals, _Relay(master), proxy)
 
 
-def _loop(pid: int, pidfd: int, signals: int, relay: _Relay | None) -> int:
+def _loop(pid: int, pidfd: int, signals: int, relay: _Relay | None, proxy: Proxy | None) -> int:
     status: int | None = None
     while True:
         ended = status is not None
@@ -173,21 +176,29 @@ def _loop(pid: int, pidfd: int, signals: int, relay: _Relay | None) -> int:
             wanted[pidfd] = select.POLLIN
         if relay is not None:
             wanted |= relay.wanted()
+        if proxy is not None:
+            wanted |= proxy.wanted()
         poll = select.poll()
         for descriptor, events in wanted.items():
             poll.register(descriptor, events)
         pending = relay is not None and relay.to_output
-        ready = dict(poll.poll(0 if ended and not pending else None))
+        patience = None if proxy is None else proxy.patience()
+        ready = dict(poll.poll(0 if ended and not pending else patience))
         if signals in ready and not _forward(signals, pidfd, relay) and relay is not None:
             relay.lose_output()  # only output that nobody takes was left; whoever waits for its end waits for this
         if pidfd in ready:
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if relay is not None:
             relay.serve(ready)
+        if proxy is not None:
+            proxy.serve(ready)
         _reap(pid)
         # What the process wrote before it ended is still in the pty: until that is empty, and all is written.
         if ended and (relay is None or not (relay.to_output or relay.master in ready)):
             assert status is not None
+            if proxy is not None:
+                proxy.drain()
+                proxy.close()
             return status if status >= 0 else 128 - status
 
 

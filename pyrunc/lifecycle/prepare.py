@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from errno import EBADF
+from stat import S_IFDIR
 
 from pyrunc.config.load import load
 from pyrunc.errors import KernelError, PyruncError
@@ -17,6 +18,7 @@ from pyrunc.linux.namespaces import open_joined
 from pyrunc.linux.seccomp import filter_of
 from pyrunc.plan.build import Choices, compile_program
 from pyrunc.plan.host import probe
+from pyrunc.store.store import NOTIFY
 from pyrunc.validate.check import check_rules, check_shape
 
 TYPE_CHECKING = False
@@ -37,10 +39,11 @@ DESCRIPTORS_MAX: Final = 200
 class Prepared:
     """A container that is checked and compiled, and of which nothing exists yet.
 
-    `joins` maps slot names to descriptors of the namespaces to join; `close` closes them.
+    `joins` maps slot names to descriptors of the namespaces to join; `close` closes them. `notified`: the container
+    gets a socket for sd_notify(3), whose directory `create` makes.
     """
 
-    __slots__ = ("bundle", "choices", "config", "host", "joins", "manager", "program", "raw")
+    __slots__ = ("bundle", "choices", "config", "host", "joins", "manager", "notified", "program", "raw")
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Prepared:
         program: Program,
         choices: Choices,
         joins: dict[str, int],
+        notified: bool = False,
     ) -> None:
         self.bundle = bundle
         self.raw = raw
@@ -61,6 +65,7 @@ class Prepared:
         self.program = program
         self.choices = choices
         self.joins = joins
+        self.notified = notified
 
     def close(self) -> None:
         """Close the descriptors of joined namespaces."""
@@ -82,7 +87,12 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
     try:
         host = probe()
         host.namespaces = kinds
+        notified = os.environ.get("NOTIFY_SOCKET", "")
+        if notified:
+            config, notified = _with_notify_socket(config, request, foreground)
         gather(host, config, loaded.bundle, request.no_pivot)
+        if notified:
+            host.sources[notified] = S_IFDIR | 0o755  # `create` makes it
         check_rules(config, host, report)
         for warning in report.warnings:
             request.log.warning(str(warning))
@@ -105,7 +115,23 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
         for descriptor in joins.values():
             os.close(descriptor)
         raise
-    return Prepared(loaded.bundle, loaded.raw, config, host, manager, program, choices, joins)
+    return Prepared(loaded.bundle, loaded.raw, config, host, manager, program, choices, joins, bool(notified))
+
+
+def _with_notify_socket(config: Config, request: Request, foreground: bool) -> tuple[Config, str]:
+    """The configuration with a socket for sd_notify(3), and the path of its directory; "" where it can have none."""
+    from pyrunc.lifecycle.notify import address_of
+    from pyrunc.linux.notify_socket import is_wanted, with_socket
+
+    if not is_wanted(config):
+        return config, ""
+    address_of(os.environ["NOTIFY_SOCKET"])
+    source = f"{request.store.root}/{request.container_id}/{NOTIFY}"
+    watchdog = ""
+    # Only where somebody is going to listen for it, and where it is meant for this process.
+    if foreground and os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
+        watchdog = os.environ.get("WATCHDOG_USEC", "")
+    return with_socket(config, source, watchdog), source
 
 
 def _check_terminal(request: Request, config: Config, foreground: bool) -> None:

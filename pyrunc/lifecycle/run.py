@@ -27,6 +27,7 @@ def run(request: Request) -> int:
 
         # What the container's process leaves behind comes here instead of to a distant ancestor.
         become_subreaper()
+    proxy = None
     with Undo(request.log) as undo:
         with Interruptible():
             container = build(request, undo, foreground=foreground, socket=False)
@@ -36,13 +37,19 @@ def run(request: Request) -> int:
         signals = block_signals() if foreground else -1
         if foreground and container.master >= 0:
             adopt_size(container.master)
+        if container.prepared.notified:
+            from pyrunc.lifecycle.notify import open_proxy
+
+            proxy = open_proxy(container.directory, container.record, request.log, foreground=foreground)
         _start(container)
         run_poststart(container.record, init.pidfd)
         undo.keep()
     container.directory.unlock()
     if not foreground:
+        if proxy is not None:
+            proxy.until_ready(init.pidfd)
         return 0
-    status = attend(init.pid, init.pidfd, signals, container.master)
+    status = attend(init.pid, init.pidfd, signals, container.master, proxy)
     if not request.keep:
         _remove(request, container)
     return status

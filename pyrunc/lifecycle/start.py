@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from pyrunc.log import Log
     from pyrunc.store.record import Record
     from pyrunc.store.store import Directory, Store
 
@@ -26,32 +27,51 @@ _SMALL_MEMORY: Final = 2 << 20
 _LOADING: Final = 0.03
 
 
-def start(store: Store, container_id: str) -> None:
-    """Carry out `pyrunc start`.
+def start(store: Store, container_id: str, log: Log) -> None:
+    """Carry out `pyrunc start`. With NOTIFY_SOCKET it returns when the container is ready (sd_notify(3)), or has ended.
 
     The socket is removed before the word is given: whoever sees it sees a container that can be started.
     Were this process killed in between, init would hear the end of the connection and end.
     """
-    with store.open(container_id) as directory, directory.lock():
-        record = load(directory)
-        check_allowed("start", container_id, current(directory, record))
-        pidfd = open_process(record.pid, record.start_time)
-        if pidfd < 0:
-            raise PyruncError("cannot start a container that has stopped", code="not-running")
-        # Opened while init certainly is there, for the case that its program cannot be executed.
-        root = os.open(f"/proc/{record.pid}/root", os.O_PATH | os.O_CLOEXEC)
-        try:
-            talk = Conversation(_connect(directory), record.text)
-            os.unlink(START_SOCKET, dir_fd=directory.fd)
-            talk.go()
+    with store.open(container_id) as directory:
+        proxy = None
+        with directory.lock():
+            record = load(directory)
+            check_allowed("start", container_id, current(directory, record))
+            pidfd = open_process(record.pid, record.start_time)
+            if pidfd < 0:
+                raise PyruncError("cannot start a container that has stopped", code="not-running")
             try:
-                await_exec(talk, record)
-            except StepFailed as error:
-                raise word(error, saved_config(directory), root) from error
-            run_poststart(record, pidfd)
+                if os.environ.get("NOTIFY_SOCKET"):
+                    from pyrunc.lifecycle.notify import open_proxy
+
+                    proxy = open_proxy(directory, record, log, foreground=False)
+                _start(directory, record, pidfd)
+            except BaseException:
+                os.close(pidfd)
+                raise
+        # Without the lock: until then the container is to be looked at, killed, deleted.
+        try:
+            if proxy is not None:
+                proxy.until_ready(pidfd)
         finally:
-            os.close(root)
             os.close(pidfd)
+
+
+def _start(directory: Directory, record: Record, pidfd: int) -> None:
+    # Opened while init certainly is there, for the case that its program cannot be executed.
+    root = os.open(f"/proc/{record.pid}/root", os.O_PATH | os.O_CLOEXEC)
+    try:
+        talk = Conversation(_connect(directory), record.text)
+        os.unlink(START_SOCKET, dir_fd=directory.fd)
+        talk.go()
+        try:
+            await_exec(talk, record)
+        except StepFailed as error:
+            raise word(error, saved_config(directory), root) from error
+        run_poststart(record, pidfd)
+    finally:
+        os.close(root)
 
 
 def _connect(directory: Directory) -> Socket:

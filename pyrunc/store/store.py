@@ -30,11 +30,13 @@ _NEW_STATE: Final = ".state.json.new"
 CONFIG: Final = "config.json"
 #: The socket on which a created container's init waits for `start`, in the container's directory.
 START_SOCKET: Final = "start.sock"
+#: The directory with the socket for sd_notify(3), which the container sees.
+NOTIFY: Final = "notify"
 # What a directory without a record may hold and still be pyrunc's own: a mistaken --root must not make
 # `create` or `delete --force` empty somebody's directory. `create` saves its first record before it makes
 # more.
 _OWN: Final = frozenset((_NEW_STATE, START_SOCKET))
-_OWN_WITH_STATE: Final = _OWN | {STATE, CONFIG}
+_OWN_WITH_STATE: Final = _OWN | {STATE, CONFIG, NOTIFY}
 
 #: NAME_MAX of every Linux file system: the id is a file name. (runc says 1024, and then fails to make it.)
 ID_LIMIT: Final = 255
