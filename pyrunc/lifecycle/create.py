@@ -102,7 +102,7 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
         try:
             _start_init(container, undo)
             debug(f"init is process {container.record.pid}")
-            _converse(container)
+            _converse(container, undo)
         except InitEnded as error:
             raise _why(error, container) from error
         except StepFailed as error:
@@ -210,7 +210,7 @@ def _write_hook_states(container: Container, supplies: dict[str, int]) -> None:
             fcntl(supplies[name], F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
 
-def _converse(container: Container) -> None:
+def _converse(container: Container, undo: Undo) -> None:
     """Lead init from its namespaces to where it is ready (the drawing is in pyrunc.plan.talk)."""
     prepared, talk, init = container.prepared, container.talk, container.init
     assert talk is not None and init is not None
@@ -225,6 +225,10 @@ def _converse(container: Container) -> None:
     # From outside, while init still is root: raising limits takes privileges that it gives up next.
     apply_rlimits(config, init.pid)
     apply_oom_score_adj(config, init.pid)
+    if config.get("linux", {}).get("netDevices"):
+        from pyrunc.linux.net_devices.move import move
+
+        move(config, init.pid, undo.push)  # before the hooks, which may configure them
     listed = config.get("hooks") or {}
     if listed:
         container.hooks_reached = True

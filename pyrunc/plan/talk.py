@@ -9,7 +9,7 @@
       "go"               ───────────────────────────────▶  the other mounts, devices
                          ◀──────── SAY_CONSOLE  fd ──────  the pty's master (only with process.terminal)
                          ◀──────── SAY_REACHED  HOOKS ───
-      rlimits, oom score, prestart and createRuntime hooks
+      rlimits, oom score, network devices, prestart and createRuntime hooks
       "go"               ───────────────────────────────▶  createContainer hooks, pivot_root, masks, sysctl,
                          ◀──────── SAY_REACHED  HOME ────  (only where HOME is not in process.env)
       "/root"            ───────────────────────────────▶

@@ -42,6 +42,7 @@ ROOMS = (
 #: Rooms for what few configurations have, each with where its properties are: not even loaded without them.
 SELDOM = (
     ("cpu_affinity", "process", ("execCPUAffinity",)),
+    ("net_devices", "linux", ("netDevices",)),
     ("scheduler", "process", ("scheduler",)),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from pyrunc.kernel import constants
+from pyrunc.kernel import constants, rtnetlink
 from pyrunc.kernel.numbers import SYSCALLS
 
 #: glibc's headers and the kernel's cannot be included together (struct flock), so there are two programs.
@@ -13,6 +13,7 @@ HEADERS = (
     """
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <net/if.h>
 #include <linux/magic.h>
 #include <poll.h>
 #include <sched.h>
@@ -28,12 +29,14 @@ HEADERS = (
 #include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
+#include <linux/if_link.h>
 #include <linux/memfd.h>
 #include <linux/mount.h>
 #include <linux/nsfs.h>
 #include <linux/openat2.h>
 #include <linux/pidfd.h>
 #include <linux/prctl.h>
+#include <linux/rtnetlink.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
@@ -62,6 +65,9 @@ ENUMERATORS = {
         ),
         "BPF_F_ALLOW_MULTI",
     ),
+    **dict.fromkeys([name for name in vars(rtnetlink) if name.startswith(("IFA_", "IFLA_"))], "IFA_RTA"),
+    **dict.fromkeys(("NETLINK_CAP_ACK", "NLMSGERR_ATTR_MSG", "RT_SCOPE_UNIVERSE"), "NLMSG_DONE"),
+    "IFF_UP": "IF_NAMESIZE",
     "MSG_NOSIGNAL": "SOL_SOCKET",
     "SCM_RIGHTS": "SOL_SOCKET",
     "SOCK_CLOEXEC": "SOL_SOCKET",
@@ -69,7 +75,12 @@ ENUMERATORS = {
 
 
 def test_constants_are_those_of_the_headers(tmp_path: Path) -> None:
-    ours = {name: value for name, value in vars(constants).items() if name.isupper()}
+    ours = {
+        name: value
+        for module in (constants, rtnetlink)
+        for name, value in vars(module).items()
+        if name.isupper()
+    }
     theirs: dict[str, int] = {}
     for number, headers in enumerate(HEADERS):
         lines = []
