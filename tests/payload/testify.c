@@ -20,7 +20,6 @@
 #include <string.h>
 #include <dirent.h>
 #include <poll.h>
-#include <poll.h>
 #include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -31,7 +30,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/un.h>
 #include <sys/sysmacros.h>
 #include <sys/utsname.h>
@@ -748,75 +746,6 @@ static void key(const char *name)
         text_n(payload, (size_t)size);
 }
 
-/* -- messages to NOTIFY_SOCKET (sd_notify(3)) ----------------------------------------------------------- */
-
-/* Sends one datagram, each `|` of the text as a newline, with `fd` beside it unless that is negative. */
-static long notify(const char *what, int fd)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const char *path = getenv("NOTIFY_SOCKET");
-    char message[1 << 14];
-    char control[CMSG_SPACE(sizeof(int))] = {0};
-    size_t size = strlen(what);
-    for (size_t i = 0; i <= size; i++)
-        message[i] = what[i] == '|' ? '\n' : what[i];
-    strncpy(address.sun_path, path ? path : "", sizeof address.sun_path - 1);
-    struct iovec part = {message, size};
-    struct msghdr header = {.msg_name = &address, .msg_namelen = sizeof address, .msg_iov = &part, .msg_iovlen = 1};
-    if (fd >= 0) {
-        header.msg_control = control;
-        header.msg_controllen = sizeof control;
-        struct cmsghdr *first = CMSG_FIRSTHDR(&header);
-        first->cmsg_level = SOL_SOCKET;
-        first->cmsg_type = SCM_RIGHTS;
-        first->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(first), &fd, sizeof fd);
-    }
-    int sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    long sent = sendmsg(sender, &header, MSG_NOSIGNAL);
-    int why = errno;
-    close(sender);
-    errno = why;
-    return sent;
-}
-
-/* As sd_notify_barrier(3): whether all before it was heard within so many seconds. */
-static void barrier(int seconds)
-{
-    int ends[2];
-    if (pipe(ends) < 0 || notify("BARRIER=1", ends[1]) < 0) {
-        failed();
-        return;
-    }
-    close(ends[1]);
-    struct pollfd waited = {.fd = ends[0]};
-    printf(poll(&waited, 1, seconds * 1000) == 1 ? "true" : "false");
-    close(ends[0]);
-}
-
-/* What keyctl(2) tells of the session keyring: `keyring;UID;GID;PERMISSIONS;NAME`. */
-static void keyring(void)
-{
-    char told[512];
-    long size = syscall(SYS_keyctl, 6L, -3L, told, sizeof told); /* KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING */
-    if (size < 0)
-        failed();
-    else
-        text(told);
-}
-
-/* The payload of a key of type `user` with this name that is found from the session keyring. */
-static void key(const char *name)
-{
-    char payload[512];
-    long found = syscall(SYS_keyctl, 10L, -3L, "user", name, 0L); /* KEYCTL_SEARCH */
-    long size = found < 0 ? -1 : syscall(SYS_keyctl, 11L, found, payload, sizeof payload); /* KEYCTL_READ */
-    if (size < 0)
-        failed();
-    else
-        text_n(payload, (size_t)size);
-}
-
 static void one(int count, char **words)
 {
     const char *name = words[0];
@@ -862,16 +791,6 @@ static void one(int count, char **words)
         result(prctl(PR_GET_SECCOMP, 0, 0, 0, 0));
     else if (IS("dumpable"))
         result(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0));
-    else if (IS("notify"))
-        result(notify(first, -1));
-    else if (IS("notify-with-fd"))
-        result(notify(first, 0));
-    else if (IS("barrier"))
-        barrier(atoi(first));
-    else if (IS("keyring"))
-        keyring();
-    else if (IS("key"))
-        key(first);
     else if (IS("notify"))
         result(notify(first, -1));
     else if (IS("notify-with-fd"))
