@@ -10,7 +10,8 @@ from pyrunc import SPEC_VERSION, __version__
 from pyrunc.cli.help import build_facts
 from pyrunc.config.writer import dumps
 from pyrunc.linux.capabilities import NAMES
-from pyrunc.linux.mounts.options import OPTIONS, UNSUPPORTED
+from pyrunc.linux.cgroups.systemd.unit import PROPERTY_ANNOTATION
+from pyrunc.linux.mounts.options import OPTIONS
 from pyrunc.linux.namespaces import KINDS as NAMESPACES
 from pyrunc.linux.seccomp import FLAGS
 from pyrunc.linux.seccomp.compile import ARCHITECTURES
@@ -41,7 +42,7 @@ def document() -> dict[str, Any]:
         "ociVersionMin": OLDEST,
         "ociVersionMax": SPEC_VERSION,
         "hooks": list(HOOKS),
-        "mountOptions": sorted(word for word, meaning in OPTIONS.items() if meaning[0] != UNSUPPORTED),
+        "mountOptions": sorted(OPTIONS),
         "linux": {
             "namespaces": sorted(NAMESPACES),
             "capabilities": list(NAMES),
@@ -50,7 +51,11 @@ def document() -> dict[str, Any]:
             "apparmor": {"enabled": False},
             "selinux": {"enabled": False},
             "intelRdt": {"enabled": False},
-            "mountExtensions": {"idmap": {"enabled": False}},
+            "mountExtensions": {"idmap": {"enabled": True}},
+            "memoryPolicy": {
+                "modes": sorted(memory_policy.MODES),
+                "flags": sorted(memory_policy.FLAGS),
+            },
             "netDevices": {"enabled": True},
         },
         "annotations": annotations,

@@ -215,8 +215,9 @@ def _converse(container: Container, undo: Undo) -> None:
     prepared, talk, init = container.prepared, container.talk, container.init
     assert talk is not None and init is not None
     config = prepared.config
-    if any("tmpcopyup" in (mount.get("options") or ()) for mount in config.get("mounts") or ()):
-        from pyrunc.linux.mounts import copyup
+    given = prepared.program.given
+    if given and given[0][0] != SAY_CONSOLE:
+        from pyrunc.lifecycle import mounts
 
         copyup.serve(config, talk, prepared.manager, init.pid)
     if config["process"].get("terminal", False):

@@ -38,12 +38,17 @@ def check(config: Config, host: Host, report: Report) -> None:
             report.error(where, "needs a user namespace", 'add {"type": "user"} to linux.namespaces')
         if not mappings and is_new(config, "user"):
             report.error(where, "is required by a new user namespace", "map at least the id 0")
-        if len(mappings) > MAX_LINES:
-            report.error(where, f"has {len(mappings)} entries, the kernel takes {MAX_LINES}")
-        inside = [(entry["containerID"], entry["size"], index) for index, entry in enumerate(mappings)]
-        outside = [(entry["hostID"], entry["size"], index) for index, entry in enumerate(mappings)]
-        _check_overlap(where, "containerID", sorted(inside), report)
-        _check_overlap(where, "hostID", sorted(outside), report)
+        check_ranges(where, mappings, report)
+
+
+def check_ranges(where: str, mappings: Sequence[IDMapping], report: Report) -> None:
+    """At most 340 ranges, none empty, none overlapping another on either side."""
+    if len(mappings) > MAX_LINES:
+        report.error(where, f"has {len(mappings)} entries, the kernel takes {MAX_LINES}")
+    inside = [(entry["containerID"], entry["size"], index) for index, entry in enumerate(mappings)]
+    outside = [(entry["hostID"], entry["size"], index) for index, entry in enumerate(mappings)]
+    _check_overlap(where, "containerID", sorted(inside), report)
+    _check_overlap(where, "hostID", sorted(outside), report)
 
 
 def _check_overlap(where: str, side: str, ranges: list[tuple[int, int, int]], report: Report) -> None:
@@ -116,15 +121,17 @@ def write_maps(config: Config, host: Host, pid: int) -> None:
                 continue
             if host.euid != 0 and kind == "gid":
                 # An unprivileged gid map is only taken from a process that gave up setgroups(2).
-                _write_text(f"/proc/{pid}/setgroups", "deny")
-            _write(path, mappings)
+                write_map(f"/proc/{pid}/setgroups", "deny")
+            write_map(path, map_text(mappings))
 
 
-def _write(path: str, mappings: Sequence[IDMapping]) -> None:
-    _write_text(path, "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings))
+def map_text(mappings: Sequence[IDMapping]) -> str:
+    """The lines of a map file (user_namespaces(7))."""
+    return "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings)
 
 
-def _write_text(path: str, text: str) -> None:
+def write_map(path: str, text: str) -> None:
+    """Write a file of /proc/PID that settles a user namespace. Raises KernelError."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:

@@ -46,7 +46,16 @@ struct step {
 };
 
 /* What init says; `value` is an errno for SAY_FAILED, a pid for SAY_PID, a word of the program for the rest. */
-enum said { SAY_FAILED = 1, SAY_PID = 2, SAY_REACHED = 3, SAY_CONSOLE = 4, SAY_COPY = 5, SAY_OUTPUT = 6 };
+enum said {
+    SAY_FAILED = 1,
+    SAY_PID = 2,
+    SAY_REACHED = 3,
+    SAY_CONSOLE = 4,
+    SAY_COPY = 5,
+    SAY_OUTPUT = 6,
+    SAY_LISTENER = 7,
+    SAY_IDMAP = 8
+};
 
 struct message {
     uint32_t said;

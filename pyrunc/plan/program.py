@@ -120,11 +120,14 @@ class Program:
 
     `inherit(name)` numbers the descriptors that the runtime hands to init: `slots` maps each name to its
     number, from `first_slot` on (below are stdio and the descriptors preserved for the container).
+
+    `given`: (what is said, value) of every descriptor that init will hand to the runtime, in order (`talk.give`).
     """
 
     def __init__(self, first_slot: int = 3) -> None:
         self.first_slot = first_slot
         self.slots: dict[str, int] = {}
+        self.given: list[tuple[int, int]] = []
         self._code = bytearray()
         # What the code was made from, for show and errors: (name or pattern, arguments, label, JSON path).
         self._written: list[tuple[str | Pattern, tuple[Argument, ...], str, str]] = []

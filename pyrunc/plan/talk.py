@@ -6,6 +6,7 @@
       write id maps (only with a user namespace)
       "go"               ───────────────────────────────▶  root, mounts
                          ◀───────── SAY_COPY  2 fds ─────  for each tmpcopyup: the directory, the tmpfs
+                         ◀──────── SAY_IDMAP  fd ───────  for each id-mapped mount, still detached
       "go"               ───────────────────────────────▶  the other mounts, devices
                          ◀──────── SAY_CONSOLE  fd ──────  the pty's master (only with process.terminal)
                          ◀──────── SAY_REACHED  HOOKS ───
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from pyrunc.plan.program import Program, Register
 
 #: native/init.h, enum said.
-SAY_FAILED, SAY_PID, SAY_REACHED, SAY_CONSOLE, SAY_COPY, SAY_OUTPUT = 1, 2, 3, 4, 5, 6
+SAY_FAILED, SAY_PID, SAY_REACHED, SAY_CONSOLE, SAY_COPY, SAY_OUTPUT, SAY_LISTENER, SAY_IDMAP = 1, 2, 3, 4, 5, 6, 7, 8
 
 #: Bytes of a hook's output in SAY_OUTPUT, at most.
 OUTPUT_SIZE: Final = 4097
@@ -75,6 +76,7 @@ def give(program: Program, descriptor: Register, said: int, value: int, *, step:
 
 def hear(program: Program, step: str, buffer: int = 0, size: int = 8) -> None:
     """Emit waiting for the runtime's reply, and ending where the runtime has gone.
+    program.given.append((said, value))
 
     The reply goes into the `size` bytes at `buffer`, the last of which stays NUL.
     """

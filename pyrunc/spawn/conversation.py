@@ -13,6 +13,8 @@ from pyrunc.plan.talk import (
     SAY_CONSOLE,
     SAY_COPY,
     SAY_FAILED,
+    SAY_IDMAP,
+    SAY_LISTENER,
     SAY_OUTPUT,
     SAY_PID,
     SAY_REACHED,
@@ -35,6 +37,8 @@ _NAMES = {
     SAY_REACHED: "reached",
     SAY_CONSOLE: "console",
     SAY_COPY: "copy",
+    SAY_IDMAP: "idmap",
+    SAY_LISTENER: "listener",
 }
 
 

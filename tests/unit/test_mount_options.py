@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyrunc.kernel import constants as k
-from pyrunc.linux.mounts.options import OPTIONS, SUPERBLOCK_WORDS, UNSUPPORTED, parse
+from pyrunc.linux.mounts.options import OPTIONS, SUPERBLOCK_WORDS, parse
 
 SPECIFIED = """async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime nodev
 nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev
@@ -19,16 +19,12 @@ def test_every_option_of_the_specification_is_known_and_no_other() -> None:
     assert sorted(OPTIONS) == sorted(SPECIFIED)
 
 
-def test_only_these_are_not_carried_out_yet() -> None:
-    assert {word for word, meaning in OPTIONS.items() if meaning[0] is UNSUPPORTED} == {
-        "idmap",
-        "ridmap",
-    }
-    assert parse(["idmap", "ridmap=uids=0-1-2", "idmap=x"]).unsupported == [
-        "idmap",
-        "ridmap",
-        "idmap",
-    ]
+def test_the_last_word_on_the_id_map_wins() -> None:
+    options = parse(["bind", "ridmap", "idmap"])
+    assert (options.idmap, options.idmap_all, options.idmap_text) == (True, False, "")
+    options = parse(["idmap", "ridmap=uids=0-1-2;gids=0-1-2"])
+    assert (options.idmap, options.idmap_all, options.idmap_text) == (True, True, "uids=0-1-2;gids=0-1-2")
+    assert not parse(["bind"]).idmap
 
 
 def test_flags_and_their_opposites() -> None:

@@ -17,6 +17,8 @@ from pyrunc.linux.mounts.rules import check
 from pyrunc.plan.host import Host
 from pyrunc.validate.report import Report
 
+MAP = [{"containerID": 0, "hostID": 1000, "size": 1}]
+
 
 def config_of(*mounts: dict[str, Any], kinds: tuple[str, ...] = ("mount",), **linux: Any) -> Any:
     return {"mounts": list(mounts), "linux": {"namespaces": [{"type": kind} for kind in kinds], **linux}}
@@ -43,8 +45,37 @@ def bind(destination: str = "/d", **more: Any) -> dict[str, Any]:
             "mounts[0].options",
             "filesystem-specific options: size=1, bogus",
         ),
-        (bind(options=["bind", "idmap"]), "mounts[0].options: idmap", "is not supported"),
-        (bind(uidMappings=[{}], gidMappings=[{}]), "mounts[0].uidMappings", "is not supported"),
+        (bind(options=["bind", "idmap"]), "mounts[0].options", "needs a user namespace"),
+        (bind(uidMappings=MAP), "mounts[0].gidMappings", "required together with uidMappings"),
+        (bind(gidMappings=MAP), "mounts[0].uidMappings", "required together with gidMappings"),
+        (bind(uidMappings=MAP * 2, gidMappings=MAP), "mounts[0].uidMappings[1].containerID", "mapped twice"),
+        (bind(options=["remount", "bind", "idmap"]), "mounts[0].options", "only for a new mount"),
+        (
+            {"destination": "/c", "type": "cgroup", "uidMappings": MAP, "gidMappings": MAP},
+            "mounts[0].options",
+            "cgroup cannot be id-mapped",
+        ),
+        (
+            bind(options=["bind", "idmap=uids=0-1-2"]),
+            "mounts[0].options",
+            "only for user ids or only for group ids",
+        ),
+        (
+            bind(options=["bind", "idmap=uids=0-1;gids=0-1-2"]),
+            "mounts[0].options",
+            '"0-1" is not INSIDE-HOST-COUNT',
+        ),
+        (bind(options=["bind", "idmap=x"]), "mounts[0].options", '"x" is not understood'),
+        (
+            bind(options=["bind", "idmap=uids=@0-1-2;gids=0-1-2"]),
+            "mounts[0].options",
+            '"@0-1-2" is not within one mapping',
+        ),
+        (
+            bind(options=["bind", "ridmap=uids=0-1-2#1-9-9;gids=0-1-2"]),
+            "mounts[0].options[1].containerID",
+            "1 is mapped twice",
+        ),
         (
             {"destination": "/t", "type": "ramfs", "options": ["tmpcopyup"]},
             "mounts[0].options",

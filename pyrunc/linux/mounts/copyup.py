@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from pyrunc.plan.program import Program, Register
     from pyrunc.spawn.conversation import Conversation
 
-OPTION: Final = "tmpcopyup"
 #: How a message says which of the two descriptors it brings: index of the mount * 2 + this.
 _FROM, _TO = 0, 1
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -46,19 +45,16 @@ def plan(program: Program, index: int, point: Register, tree: Register, step: st
     hear(program, f"{step}: wait for the copy")
 
 
-def serve(config: Config, talk: Conversation, manager: Manager, init: int) -> None:
-    """Copy for each mount that asks for it, as init comes to it. Raises PyruncError, StepFailed, InitEnded."""
-    for index, mount in enumerate(config.get("mounts") or ()):
-        if OPTION not in (mount.get("options") or ()):
-            continue
-        source = talk.expect(SAY_COPY, index * 2 + _FROM).descriptor
-        target = talk.expect(SAY_COPY, index * 2 + _TO).descriptor
-        try:
-            _copy_in_child(config, source, target, manager, init, destination_of(mount))
-        finally:
-            os.close(source)
-            os.close(target)
-        talk.go()
+def serve(config: Config, talk: Conversation, manager: Manager, init: int, index: int) -> None:
+    """Copy for mount number `index`, when init comes to it. Raises PyruncError, StepFailed, InitEnded."""
+    source = talk.expect(SAY_COPY, index * 2 + _FROM).descriptor
+    target = talk.expect(SAY_COPY, index * 2 + _TO).descriptor
+    try:
+        _copy_in_child(config, source, target, manager, init, destination_of(config["mounts"][index]))
+    finally:
+        os.close(source)
+        os.close(target)
+    talk.go()
 
 
 def _copy_in_child(

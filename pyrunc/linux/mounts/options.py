@@ -46,7 +46,7 @@ REMOUNT: Final = "remount"
 PROPAGATION: Final = "propagation"  # value: MS_ type; word "r": recursive
 SUPERBLOCK: Final = "superblock"  # word: which setting; value 1: on
 COPY_UP: Final = "copy-up"
-UNSUPPORTED: Final = "unsupported"
+IDMAP: Final = "idmap"  # value 1: recursive
 
 _FLAGS: Final = (
     ("ro", "rw", MOUNT_ATTR_RDONLY),
@@ -87,8 +87,8 @@ def _table() -> dict[str, Meaning]:
         "rbind": (BIND, 1, ""),
         "remount": (REMOUNT, 0, ""),
         "tmpcopyup": (COPY_UP, 0, ""),
-        "idmap": (UNSUPPORTED, 0, ""),
-        "ridmap": (UNSUPPORTED, 0, ""),
+        "idmap": (IDMAP, 0, ""),
+        "ridmap": (IDMAP, 1, ""),
     }
     for name, (off, on) in SUPERBLOCK_WORDS.items():
         table[on] = (SUPERBLOCK, 1, name)
@@ -117,7 +117,8 @@ class Options:
     `set`, `clear`: MOUNT_ATTR_ bits for mount_setattr(2) on the mount itself (`clear` holds the whole atime
     mask where `set` or its absence chooses one); `set_all`, `clear_all`: the same for the tree below it.
     `propagation`: (MS_ type, recursive) in order. `superblock`: settings → on. `data`: words for the file
-    system, in order. `unsupported`: known words that pyrunc does not carry out.
+    system, in order. `idmap`, `idmap_all`: an id-mapped mount, with all mounts below it; `idmap_text`: the maps
+    that crun's form of the option gives, else "".
     """
 
     __slots__ = (
@@ -126,13 +127,15 @@ class Options:
         "clear_all",
         "copy_up",
         "data",
+        "idmap",
+        "idmap_all",
+        "idmap_text",
         "propagation",
         "recursive",
         "remount",
         "set",
         "set_all",
         "superblock",
-        "unsupported",
     )
 
     def __init__(self) -> None:
@@ -147,7 +150,9 @@ class Options:
         self.propagation: list[tuple[int, bool]] = []
         self.superblock: dict[str, bool] = {}
         self.data: list[str] = []
-        self.unsupported: list[str] = []
+        self.idmap = False
+        self.idmap_all = False
+        self.idmap_text = ""
 
     @property
     def readonly(self) -> bool:
@@ -203,8 +208,10 @@ def parse(words: Sequence[str]) -> Options:
             options.remount = True
         elif kind is COPY_UP:
             options.copy_up = True
-        elif kind is UNSUPPORTED or word.startswith(("idmap=", "ridmap=")):
-            options.unsupported.append(word.partition("=")[0])
+        elif kind is IDMAP or word.startswith(("idmap=", "ridmap=")):
+            options.idmap = True
+            options.idmap_all = word.startswith("r")
+            options.idmap_text = word.partition("=")[2]
         elif kind is not NOTHING:
             options.data += _split(word)
     options.set, options.clear = itself.result()

@@ -109,12 +109,18 @@ def plan(
             straight = image_known and not points.is_covered(path)
             directory = S_ISDIR(host.sources[source])
             opened = (sources or {}).get(index, 0)
-            if straight and path not in SPECIAL:
+            idmap = _is_idmapped(mount, options)
+            if straight and path not in SPECIAL and not idmap:
                 alike.plan(opened or source, options, path, directory=directory, step=step, of=of)
                 points.covered(path, given)
                 continue
             point = points.point(path, step=step, of=of, directory=directory, straight=straight)
-            tree = _plan_bind(points, source, options, path, step, of, opened)
+            tree = _plan_open(points, source, options, step, of, opened)
+            if idmap:
+                from pyrunc.linux.mounts import idmapped
+
+                idmapped.plan(config, program, index, mount, options, tree, step)
+            _plan_bind(points, tree, options, path, step, of)
         elif kind in ("cgroup", "cgroup2"):
             from pyrunc.linux.mounts.cgroupfs import plan_cgroup_mount
 
@@ -125,6 +131,10 @@ def plan(
             step = f"mount {kind} on {path}"
             straight = kind in ORDINARY or (image_known and not points.is_covered(path))
             point, tree = _plan_filesystem(points, failures, mount, options, path, straight, step, of)
+            if _is_idmapped(mount, options):
+                from pyrunc.linux.mounts import idmapped
+
+                idmapped.plan(config, program, index, mount, options, tree, step)
             if options.copy_up:
                 from pyrunc.linux.mounts import copyup
 
@@ -185,19 +195,24 @@ def _is_late(kind: str, path: str) -> bool:
     return path in ("/", "/dev") or kind == "tmpfs"
 
 
-def _plan_bind(
-    points: Points, source: str, options: Options, path: str, step: str, of: str, opened: int
-) -> Register:
+def _is_idmapped(mount: Mount, options: Options) -> bool:
+    return options.idmap or "uidMappings" in mount or "gidMappings" in mount
+
+
+def _plan_open(points: Points, source: str, options: Options, step: str, of: str, opened: int) -> Register:
     program = points.program
     tree = program.register()
     if opened:
         program.load(tree, opened, 8)
     else:
         bind.open_source(program, source, options, tree, step, of)
-    if path == "/proc":
-        bind.require_proc(program, tree, step, of)
-    bind.change_tree(points, tree, options, _is_late("", path), step, of)
     return tree
+
+
+def _plan_bind(points: Points, tree: Register, options: Options, path: str, step: str, of: str) -> None:
+    if path == "/proc":
+        bind.require_proc(points.program, tree, step, of)
+    bind.change_tree(points, tree, options, _is_late("", path), step, of)
 
 
 def _plan_filesystem(

@@ -69,11 +69,10 @@ def check(config: Config, host: Host, report: Report) -> None:
             continue
         if options is None:
             options = known[words] = parse(words)
-        for word in options.unsupported:
-            report.unsupported(f"{where}.options: {word}")
-        for name in ("uidMappings", "gidMappings"):
-            if mount.get(name):
-                report.unsupported(f"{where}.{name}")
+        if options.idmap or "uidMappings" in mount or "gidMappings" in mount:
+            from pyrunc.linux.mounts import idmapped
+
+            idmapped.check(where, config, mount, options, host, report)
         if options.copy_up and (options.remount or options.bind or mount.get("type") != "tmpfs"):
             report.error(f"{where}.options", "tmpcopyup is only for a new tmpfs", "remove it")
         _check_destination(where, mount, options, host, report)

@@ -1,0 +1,133 @@
+"""What init asks of the runtime while it mounts: filling a tmpfs (`tmpcopyup`), mapping the ids of a mount."""
+
+from __future__ import annotations
+
+import os
+from errno import EINVAL, EPERM
+from struct import pack
+
+from pyrunc.errors import KernelError
+from pyrunc.kernel.constants import AT_EMPTY_PATH, AT_RECURSIVE, CLONE_NEWUSER, MOUNT_ATTR_IDMAP
+from pyrunc.kernel.native import syscall
+from pyrunc.linux.idmap import write_map
+from pyrunc.linux.mounts import copyup, idmapped
+from pyrunc.linux.mounts.explain import subject
+from pyrunc.linux.mounts.facts import is_bind, source_of
+from pyrunc.linux.mounts.options import parse
+from pyrunc.plan.program import TALK, Program
+from pyrunc.plan.talk import SAY_COPY, SAY_IDMAP, hear
+from pyrunc.spawn.init import spawn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.config.spec import Config, Mount
+    from pyrunc.linux.cgroups.manager import Manager
+    from pyrunc.linux.mounts.options import Options
+    from pyrunc.spawn.conversation import Conversation
+
+
+def serve(
+    program: Program, config: Config, bundle: str, talk: Conversation, manager: Manager, init: int
+) -> None:
+    """Do what init, process `init`, asks for each mount, in their order. Raises PyruncError."""
+    spaces = Spaces(init)
+    try:
+        for said, value in program.given:
+            if said == SAY_COPY and value % 2 == 0:
+                copyup.serve(config, talk, manager, init, value // 2)
+            elif said == SAY_IDMAP:
+                tree = talk.expect(SAY_IDMAP, value).descriptor
+                try:
+                    _map(config, bundle, config["mounts"][value], value, tree, spaces)
+                finally:
+                    os.close(tree)
+                talk.go()
+    finally:
+        spaces.close()
+
+
+class Spaces:
+    """User namespaces by their maps: one for all mounts that have the same, and the container's own."""
+
+    def __init__(self, init: int) -> None:
+        self._init = init
+        self._opened: dict[tuple[str, str] | None, int] = {}
+
+    def get(self, maps: tuple[str, str] | None) -> int:
+        """The descriptor of a user namespace with these contents of uid_map and gid_map; None: the container's."""
+        known = self._opened.get(maps)
+        if known is None:
+            known = _open(self._init) if maps is None else _make(*maps)
+            self._opened[maps] = known
+        return known
+
+    def close(self) -> None:
+        """Close the descriptors; the namespaces live on in the mounts."""
+        for descriptor in self._opened.values():
+            os.close(descriptor)
+        self._opened = {}
+
+
+def _open(pid: int) -> int:
+    return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _make(uids: str, gids: str) -> int:
+    """A new user namespace with these maps. A process of its own holds it until it is opened."""
+    program = Program(0)
+    program.set(TALK, program.inherit("talk"))
+    hear(program, "wait until the user namespace is opened")
+    program.call("exit_group", 0, step="end")
+    holder = spawn(program, CLONE_NEWUSER, {})
+    try:
+        write_map(f"/proc/{holder.pid}/uid_map", uids)
+        write_map(f"/proc/{holder.pid}/gid_map", gids)
+        return _open(holder.pid)
+    finally:
+        holder.talk.close()  # it hears that, and ends
+        os.close(holder.pidfd)
+        os.waitpid(holder.pid, 0)
+
+
+def _map(config: Config, bundle: str, mount: Mount, index: int, tree: int, spaces: Spaces) -> None:
+    options = parse(mount.get("options") or ())
+    step = f"mounts[{index}]: map the ids of {subject(mount)}"
+    space = spaces.get(idmapped.texts_of(config, mount, options))
+    flags = AT_EMPTY_PATH | AT_RECURSIVE if options.idmap_all else AT_EMPTY_PATH
+    attributes = pack("<QQQQ", MOUNT_ATTR_IDMAP, 0, 0, space)
+    try:
+        syscall("mount_setattr", tree, b"", flags, attributes, len(attributes))
+    except OSError as error:
+        remedy = _remedy(error.errno or 0, mount, bundle, options)
+        raise KernelError.of(step, error, remedy=remedy) from error
+
+
+def _remedy(number: int, mount: Mount, bundle: str, options: Options) -> str:
+    """What an errno of mount_setattr(2) with MOUNT_ATTR_IDMAP means."""
+    kind = _type_at(source_of(mount, bundle)) if is_bind(mount) else mount.get("type", "")
+    below = ", or one mounted below it," if options.idmap_all else ""
+    if number == EINVAL:
+        return (
+            f"this kernel cannot map the ids of the file system {kind}{below}; ext4, xfs, btrfs, tmpfs and others on "
+            "disks it can, overlay, proc and sysfs it cannot"
+        )
+    if number == EPERM:
+        return (
+            f"the source{below} is id-mapped already, or its file system {kind} belongs to a user namespace in which "
+            "pyrunc is not root"
+        )
+    return ""
+
+
+def _type_at(path: str) -> str:
+    """The type of the file system that `path` is in, by its device in proc_pid_mountinfo(5)."""
+    try:
+        device = os.stat(path).st_dev
+    except OSError:
+        return "of the source"
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            if line.split(" ", 3)[2] == wanted:
+                return line.partition(" - ")[2].split(" ", 1)[0]
+    return "of the source"
