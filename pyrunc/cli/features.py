@@ -9,6 +9,7 @@ from __future__ import annotations
 from pyrunc import SPEC_VERSION, __version__
 from pyrunc.cli.help import build_facts
 from pyrunc.config.writer import dumps
+from pyrunc.linux import memory_policy
 from pyrunc.linux.capabilities import NAMES
 from pyrunc.linux.cgroups.systemd.unit import PROPERTY_ANNOTATION
 from pyrunc.linux.mounts.options import OPTIONS
@@ -52,6 +53,10 @@ def document() -> dict[str, Any]:
             "selinux": {"enabled": False},
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": True}},
+            "memoryPolicy": {
+                "modes": sorted(memory_policy.MODES),
+                "flags": sorted(memory_policy.FLAGS),
+            },
             "memoryPolicy": {
                 "modes": sorted(memory_policy.MODES),
                 "flags": sorted(memory_policy.FLAGS),

@@ -52,6 +52,10 @@ def word(error: StepFailed, config: Config, root: int = -1) -> PyruncError:
         from pyrunc.linux.mounts.explain import explain
 
         error.remedy = explain(error.path, config, error.number)
+    elif error.path == "linux.memoryPolicy":
+        from pyrunc.linux import memory_policy
+
+        error.remedy = memory_policy.explain(config, error.number)
     elif error.path == "process.args" and root >= 0:
         from pyrunc.linux.exec_failure import explain_exec_failure
         from pyrunc.linux.executable import candidates

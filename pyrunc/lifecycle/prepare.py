@@ -93,6 +93,7 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
         gather(host, config, loaded.bundle, request.no_pivot)
         if notified:
             host.sources[notified] = S_IFDIR | 0o755  # `create` makes it
+        _ask_what_few_need(config, host)
         check_rules(config, host, report)
         for warning in report.warnings:
             request.log.warning(str(warning))
@@ -132,6 +133,14 @@ def _with_notify_socket(config: Config, request: Request, foreground: bool) -> t
     if foreground and os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
         watchdog = os.environ.get("WATCHDOG_USEC", "")
     return with_socket(config, source, watchdog), source
+
+
+def _ask_what_few_need(config: Config, host: Host) -> None:
+    """The facts that only seldom properties need."""
+    if config.get("linux", {}).get("memoryPolicy"):
+        from pyrunc.linux.memory_policy import nodes_with_memory
+
+        host.memory_nodes = nodes_with_memory()
 
 
 def _check_terminal(request: Request, config: Config, foreground: bool) -> None:

@@ -130,6 +130,12 @@ def compile_program(
     program.call(
         "close_range", first, 0xFFFF_FFFF, CLOSE_RANGE_CLOEXEC, step="close the runtime's descriptors on exec"
     )
+    if config.get("linux", {}).get("memoryPolicy"):
+        from pyrunc.linux import memory_policy
+
+        # In its cgroup, whose cpuset bounds the policy, and before a filter, which may not know set_mempolicy(2);
+        # mounts and createContainer hooks are not meant.
+        memory_policy.plan(config, host, program)
     _plan_priorities(config, choices, program)
     found = _plan_process(config, host, program, bpf, slave)
     _plan_wait(choices, program)

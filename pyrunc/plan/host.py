@@ -17,6 +17,8 @@ class Host:
 
     `cgroups`: the container's cgroups-to-be, as `Manager.paths` tells.
 
+    `memory_nodes`: the NUMA nodes that have memory, asked for linux.memoryPolicy only; empty: not known.
+
     `capabilities`: what this process can pass on (bit n: capability n); `last_capability`: the kernel's last.
 
     Filled by `pyrunc.linux.mounts.facts.gather`: `bundle`: the bundle's absolute path; `bundle_real`: with
@@ -36,6 +38,7 @@ class Host:
         "euid",
         "last_capability",
         "links",
+        "memory_nodes",
         "namespaces",
         "no_pivot",
         "pseudo_mounts",
@@ -53,6 +56,7 @@ class Host:
         self.sources = sources
         self.namespaces: dict[str, int] = {}
         self.cgroups: dict[str, str] = {}
+        self.memory_nodes: frozenset[int] = frozenset()
         self.last_capability = 40
         self.capabilities = (1 << self.last_capability + 1) - 1
         self.bundle = "/"

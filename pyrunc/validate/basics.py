@@ -15,7 +15,7 @@ WORD = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 #: Properties whose absent, empty and zero values all mean "nothing to do". (`intelRdt` is not one of them: an empty
 #: object asks for a group of its own.)
 LATER_IN_PROCESS = ("apparmorProfile", "selinuxLabel")
-LATER_IN_LINUX = ("mountLabel", "memoryPolicy")
+LATER_IN_LINUX = ("mountLabel",)
 
 
 def check(config: Config, host: Host, report: Report) -> None:

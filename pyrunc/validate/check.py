@@ -44,6 +44,7 @@ SELDOM = (
     ("cpu_affinity", "process", ("execCPUAffinity",)),
     ("net_devices", "linux", ("netDevices",)),
     ("scheduler", "process", ("scheduler",)),
+    ("memory_policy", "linux", ("memoryPolicy",)),
 )
 
 

@@ -192,6 +192,18 @@ static void spin(double seconds)
     printf("%.3f", ((double)used.tv_sec + (double)used.tv_nsec / 1e9 - before) / passed);
 }
 
+/* The process's memory policy: mode with flags, and nodes as a bit mask. */
+static void memory_policy(void)
+{
+    int mode = 0;
+    unsigned long nodes[16] = {0};
+    if (syscall(SYS_get_mempolicy, &mode, nodes, 1024L, 0L, 0L) < 0) {
+        failed();
+        return;
+    }
+    printf("{\"mode\":%d,\"flags\":%d,\"nodes\":%lu}", mode & 0xfff, mode & ~0xfff, nodes[0]);
+}
+
 static void io_priority(void)
 {
     long value = syscall(SYS_ioprio_get, 1L, 0L); /* IOPRIO_WHO_PROCESS */
@@ -811,6 +823,8 @@ static void one(int count, char **words)
         scheduler();
     else if (IS("io-priority"))
         io_priority();
+    else if (IS("memory-policy"))
+        memory_policy();
     else if (IS("spin"))
         spin(atof(first));
     else if (IS("securebits"))

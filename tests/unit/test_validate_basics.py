@@ -67,7 +67,6 @@ def test_a_config_without_process() -> None:
         ({"process": {**PROCESS, "selinuxLabel": "x"}}, ["process.selinuxLabel"]),
         ({"process": {**PROCESS, "apparmorProfile": "", "selinuxLabel": "", "execCPUAffinity": {}}}, []),
         ({"linux": {"mountLabel": "x"}}, ["linux.mountLabel"]),
-        ({"linux": {"memoryPolicy": {"mode": "MPOL_DEFAULT"}}}, ["linux.memoryPolicy"]),
         ({"linux": {"intelRdt": {}}}, ["linux.intelRdt"]),
         ({"linux": {"mountLabel": "", "netDevices": {}, "timeOffsets": {}}}, []),
         (

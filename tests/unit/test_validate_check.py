@@ -76,7 +76,6 @@ def test_what_is_not_done_yet_is_named(tmp_path: Path) -> None:
         "process.apparmorProfile",
         "process.selinuxLabel",
         "linux.mountLabel",
-        "linux.memoryPolicy",
         "linux.intelRdt",
         "linux.seccomp.listenerPath",
         "linux.seccomp.listenerMetadata",
