@@ -37,7 +37,7 @@ _NUMBERS: Final = {
 _NAMES: Final = (b"BUSERROR", b"VARLINKERROR")
 _NAME: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 #: C0, DEL and C1: `systemctl status` shows the text in somebody's terminal, which would obey them.
-_CONTROLS: Final = dict.fromkeys((*range(32), *range(127, 160)), "?")
+_CONTROLS: Final = dict.fromkeys((*range(32), *range(127, 160), 0xFFFD), "?")
 
 
 class Message:
@@ -85,7 +85,10 @@ def understand(raw: bytes, main_pid: Callable[[int | None], int], monotonic_offs
             lines.append(line)
     if ready or has_main:
         lines.append(b"MAINPID=%d" % main_pid(main))
-    return Message(b"\n".join(lines), ready)
+    text = b"\n".join(lines)
+    if len(text) > MESSAGE_MAX:  # with MAINPID; better without a text than not at all
+        text = b"\n".join([line for line in lines if not line.startswith(b"STATUS=")])
+    return Message(text, ready)
 
 
 def _is_good(name: bytes, value: bytes) -> bool:
