@@ -122,24 +122,15 @@ def _store(settings: Values) -> Store:
 
 def _request(settings: Values, values: Values, container_id: str, log: Log) -> Request:
     from pyrunc.lifecycle.request import Request
+    from pyrunc.linux.cgroups.manager import KINDS, SYSTEMD
 
     manager = str(settings["cgroup-manager"])
-    if manager not in ("cgroupfs", "systemd", "disabled"):
+    if manager not in KINDS:
         raise PyruncError(
             f"invalid cgroup-manager: {manager}", remedy="use cgroupfs, systemd or disabled", code="usage"
         )
-    if settings["systemd-cgroup"] or manager == "systemd":
-        raise PyruncError(
-            "the systemd cgroup driver is not supported by this version of pyrunc",
-            remedy="leave --systemd-cgroup out, or configure the engine for the cgroupfs driver",
-            code="unsupported",
-        )
-    if manager == "disabled":
-        raise PyruncError(
-            "containers without a cgroup are not supported by this version of pyrunc",
-            remedy="leave --cgroup-manager disabled out",
-            code="unsupported",
-        )
+    if settings["systemd-cgroup"]:
+        manager = SYSTEMD
     choice = str(settings["rootless"])
     rootless = None if choice == "auto" else boolean(choice)
     if rootless is None and choice != "auto":
@@ -159,6 +150,7 @@ def _request(settings: Values, values: Values, container_id: str, log: Log) -> R
         detach=bool(values.get("detach")),
         keep=bool(values.get("keep")),
         no_subreaper=bool(values.get("no-subreaper")),
+        cgroup_manager=manager,
         rootless=rootless,
     )
 

@@ -12,6 +12,7 @@ from pyrunc.config.writer import dumps
 from pyrunc.linux import memory_policy
 from pyrunc.linux.capabilities import NAMES
 from pyrunc.linux.cgroups.systemd.unit import PROPERTY_ANNOTATION
+from pyrunc.linux.cgroups.systemd.unit import PROPERTY_ANNOTATION
 from pyrunc.linux.mounts.options import OPTIONS
 from pyrunc.linux.namespaces import KINDS as NAMESPACES
 from pyrunc.linux.seccomp import FLAGS
@@ -47,7 +48,7 @@ def document() -> dict[str, Any]:
         "linux": {
             "namespaces": sorted(NAMESPACES),
             "capabilities": list(NAMES),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": False},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": False},
             "seccomp": _seccomp(),
             "apparmor": {"enabled": False},
             "selinux": {"enabled": False},
@@ -64,7 +65,7 @@ def document() -> dict[str, Any]:
             "netDevices": {"enabled": True},
         },
         "annotations": annotations,
-        "potentiallyUnsafeConfigAnnotations": [],
+        "potentiallyUnsafeConfigAnnotations": [PROPERTY_ANNOTATION],
     }
 
 

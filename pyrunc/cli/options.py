@@ -92,16 +92,20 @@ GLOBAL: Final = (
     Option("debug", "the same as --log-level debug"),
     Option(
         "systemd-cgroup",
-        "make cgroups through systemd (not supported by this version), the same as --cgroup-manager systemd",
+        "make cgroups through systemd, the same as --cgroup-manager systemd",
     ),
     Option(
         "cgroup-manager",
-        "who makes cgroups: cgroupfs, systemd or disabled (this version: cgroupfs)",
+        "who makes cgroups: cgroupfs (pyrunc itself), systemd (linux.cgroupsPath is slice:prefix:name) or disabled "
+        "(there is none; limits are refused)",
         value="MANAGER",
         default="cgroupfs",
     ),
     Option(
-        "rootless", "ignore cgroup permission errors: true, false or auto", value="CHOICE", default="auto"
+        "rootless",
+        "ignore cgroup permission errors, and use the caller's own systemd: true, false or auto",
+        value="CHOICE",
+        default="auto",
     ),
     HELP,
     Option("version", "print the version", "v"),

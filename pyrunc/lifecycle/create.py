@@ -176,6 +176,11 @@ def _start_init(container: Container, undo: Undo) -> None:
     undo.push(lambda: _kill(first))
     if listener is not None:
         listener.close()
+    if prepared.manager.admit(first.pid):
+        # From here on there is a cgroup that is this container's: the record names init only now, because
+        # `delete` kills whoever shares the cgroup with an init that it names.
+        container.record.cgroup = prepared.manager.record()
+        container.talk.go()
     init = _second_stage(container.talk, first, undo) if joined(config) else first
     container.init = init
     container.record.pid = init.pid

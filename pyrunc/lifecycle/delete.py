@@ -103,16 +103,19 @@ def _end_without_record(directory: Directory, log: Log) -> None:
     """Where state.json is damaged: end the processes in the cgroup that the saved configuration names."""
     from pyrunc.lifecycle.failure import saved_config
     from pyrunc.linux.cgroups.layout import layout
-    from pyrunc.linux.cgroups.manager import choose, restore
+    from pyrunc.linux.cgroups.manager import CGROUPFS, SYSTEMD, choose, restore
 
     try:
         config = saved_config(directory)
-        chosen = choose(config, directory.id, layout(), os.geteuid() != 0)
+        # Which manager it had nobody knows any more either, but this form is systemd's.
+        path = (config.get("linux") or {}).get("cgroupsPath") or ""
+        kind = SYSTEMD if path.count(":") == 2 else CGROUPFS
+        chosen = choose(config, directory.id, layout(), os.geteuid() != 0, kind)
     except (OSError, PyruncError) as error:
         log.warning(f"its processes, should there be any, were not found: {error}")
         return
     # What was made for it nobody knows any more; its own cgroup surely is what it used last.
-    manager = restore({**chosen.record(), "made": [*chosen.paths().values()]})
+    manager = restore({**(chosen.record() or {}), "made": [*chosen.paths().values()]})
     if manager.pids():
         manager.kill()
     manager.remove()

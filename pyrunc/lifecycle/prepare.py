@@ -12,7 +12,7 @@ from stat import S_IFDIR
 from pyrunc.config.load import load
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.linux.cgroups.layout import layout
-from pyrunc.linux.cgroups.manager import choose
+from pyrunc.linux.cgroups.manager import DISABLED, choose, is_rootless
 from pyrunc.linux.mounts.facts import gather
 from pyrunc.linux.namespaces import open_joined
 from pyrunc.linux.seccomp import filter_of
@@ -107,8 +107,7 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
             listen_fds=listen_fds,
             socket=socket,
         )
-        rootless = host.rootless if request.rootless is None else request.rootless
-        manager = choose(config, request.container_id, layout(), rootless)
+        manager = _cgroup_manager(request, config, host)
         host.cgroups = manager.paths()
         bpf = filter_of(config, request.store.root)
         program = compile_program(config, host, choices, bpf, manager)
@@ -133,6 +132,17 @@ def _with_notify_socket(config: Config, request: Request, foreground: bool) -> t
     if foreground and os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
         watchdog = os.environ.get("WATCHDOG_USEC", "")
     return with_socket(config, source, watchdog), source
+
+
+def _cgroup_manager(request: Request, config: Config, host: Host) -> Manager:
+    kind = request.cgroup_manager
+    rootless = is_rootless(request.rootless, host.euid, host.rootless, kind)
+    if kind == DISABLED:
+        from pyrunc.linux.cgroups.disabled import warnings
+
+        for warning in warnings(config, rootless):
+            request.log.warning(warning)
+    return choose(config, request.container_id, layout(), rootless, kind)
 
 
 def _ask_what_few_need(config: Config, host: Host) -> None:

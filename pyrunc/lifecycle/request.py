@@ -12,12 +12,13 @@ class Request:
     """A container to create. All paths are absolute; an empty one means that the option was not given.
 
     `config_name`: name of the configuration in the bundle. `preserve_fds`: how many descriptors after stdio
-    and LISTEN_FDS the process keeps. `rootless`: the caller's word on cgroup permission errors, None for
-    auto.
+    and LISTEN_FDS the process keeps. `cgroup_manager`: one of `linux.cgroups.manager.KINDS`. `rootless`: the
+    caller's word on cgroup permission errors, None for auto.
     """
 
     __slots__ = (
         "bundle",
+        "cgroup_manager",
         "config_name",
         "console_socket",
         "container_id",
@@ -51,6 +52,7 @@ class Request:
         detach: bool = False,
         keep: bool = False,
         no_subreaper: bool = False,
+        cgroup_manager: str = "cgroupfs",
         rootless: bool | None = None,
     ) -> None:
         self.store = store
@@ -67,4 +69,5 @@ class Request:
         self.detach = detach
         self.keep = keep
         self.no_subreaper = no_subreaper
+        self.cgroup_manager = cgroup_manager
         self.rootless = rootless

@@ -20,6 +20,7 @@ PACKAGE = HERE.parent
 REPOSITORY = PACKAGE.parent
 #: Objects and other leavings of the compilers; never installed.
 SCRATCH = REPOSITORY / "build" / "native"
+SDBUS = "linux/cgroups/systemd/_sdbus.py"
 BORDER = f"kernel/_border{sysconfig.get_config_var('EXT_SUFFIX')}"
 INIT_FLAGS = (
     "-std=gnu11 -static -nostdlib -nostartfiles -ffreestanding -fno-stack-protector -fno-pie -no-pie "
@@ -103,10 +104,19 @@ def _make_border() -> None:
     built.rename(PACKAGE / BORDER)
 
 
+def _make_sdbus() -> None:
+    from pyrunc.native.build_sdbus import write
+
+    fresh = SCRATCH / "_sdbus.py"
+    write(fresh)
+    fresh.rename(PACKAGE / SDBUS)
+
+
 PARTS = (
     Part(("kernel/numbers.py",), (), _make_numbers),
     Part(("native/pyrunc-init",), ("native/init.c", "native/*.h"), _make_init),
     Part((BORDER,), ("native/border.*", "native/build_ffi.py"), _make_border),
+    Part((SDBUS,), ("native/build_sdbus.py",), _make_sdbus),
     Part(
         ("validate/_accept.py", "validate/_schema.py"),
         ("validate/compile.py", "../specs/*.json"),

@@ -1,9 +1,10 @@
-"""The one thing that the life of a container needs of cgroups, whichever version the host has.
+"""The one thing that the life of a container needs of cgroups, whoever makes them and whichever version they have.
 
 layout = cgroups.layout.layout()
-manager = choose(config, container_id, layout, host.rootless)   # nothing is touched yet
-manager.create(); manager.apply(resources)                      # before any process of the container runs
+manager = choose(config, container_id, layout, host.rootless, kind)   # nothing is touched yet
+manager.create(); manager.apply(resources)                            # before any process of the container runs
 … spawn: init enters through `entrances` and `directory` …
+manager.admit(pid)                                                    # systemd: only now init enters
 manager.kill(); manager.remove()
 """
 
@@ -14,7 +15,7 @@ from pyrunc.errors import PyruncError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, Protocol
+    from typing import Any, Final, Protocol
 
     from pyrunc.config.spec import Config
     from pyrunc.linux.cgroups.layout import Layout
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
         Every method raises PyruncError with file, value and the kernel's word.
         """
 
-        #: 1 or 2
+        #: 1 or 2; 0 where there is no cgroup.
         version: int
 
         def create(self) -> None:
@@ -57,13 +58,19 @@ if TYPE_CHECKING:
             The caller closes it.
             """
 
+        def admit(self, pid: int) -> bool:
+            """Bring the first process into the cgroup, and set its limits, where it could not enter by itself.
+
+            Called as soon as there is one. Returns whether it waits for a word before it goes on.
+            """
+
         def paths(self) -> dict[str, str]:
             """Controller → absolute directory; cgroup v2 has the key "". Empty if there is no cgroup."""
 
-        def record(self) -> dict[str, object]:
-            """What `restore` needs, fit for JSON."""
+        def record(self) -> dict[str, object] | None:
+            """What `restore` needs, fit for JSON; None if there is nothing to restore."""
 
-        def intent(self) -> dict[str, object]:
+        def intent(self) -> dict[str, object] | None:
             """The record before `create`, as if that had made all that is missing now.
 
             Saved before `create`, it lets `remove` find whatever a `create` that was killed has made.
@@ -95,16 +102,46 @@ if TYPE_CHECKING:
             """How many processes the kernel killed for lack of memory."""
 
 
-def choose(config: Config, container_id: str, layout: Layout, rootless: bool) -> Manager:
-    """The manager for a container's cgroup, which nobody has made yet.
+CGROUPFS, SYSTEMD, DISABLED = "cgroupfs", "systemd", "disabled"
+#: Who may make cgroups: pyrunc itself, systemd, nobody.
+KINDS: Final = (CGROUPFS, SYSTEMD, DISABLED)
 
-    Raises PyruncError for a value that this host's version of cgroups cannot hold.
+
+def is_rootless(asked: bool | None, euid: int, rootless: bool, kind: str) -> bool:
+    """Whether cgroups belong to somebody who is not root. `asked`: the caller's word; `rootless`: the host's fact.
+
+    Root of a user namespace has a systemd of his own if the whole system runs in it.
+    """
+    if asked is not None or kind != SYSTEMD or euid or not rootless:
+        return rootless if asked is None else asked
+    from pyrunc.linux.cgroups.systemd.systemd import is_own
+
+    return not is_own(euid)
+
+
+def choose(
+    config: Config, container_id: str, layout: Layout, rootless: bool, kind: str = CGROUPFS
+) -> Manager:
+    """The manager of this kind for a container's cgroup, which nobody has made yet.
+
+    Raises PyruncError for a value that this host's version of cgroups cannot hold, and where a systemd is asked
+    for that cannot be reached.
     """
     from pyrunc.linux.cgroups.resources import needed
 
     linux = config.get("linux") or {}
     path = linux.get("cgroupsPath") or ""
     resources: Resources = linux.get("resources") or {}
+    if kind == DISABLED:
+        from pyrunc.linux.cgroups import disabled
+
+        return disabled.Manager(resources)
+    if kind == SYSTEMD:
+        if not layout.v1 and layout.v2 is None:
+            raise _no_hierarchy()
+        from pyrunc.linux.cgroups.systemd import manager as systemd
+
+        return systemd.at(config, container_id, layout, rootless, _delegate(config, rootless))
     optional = rootless and not path and not needed(resources)
     if layout.pure_v2 and layout.v2 is not None:
         from pyrunc.linux.cgroups.v2 import manager as v2
@@ -114,9 +151,7 @@ def choose(config: Config, container_id: str, layout: Layout, rootless: bool) ->
         chosen.owner = _delegate(config, rootless)
         return chosen
     if not layout.v1 and not optional:
-        raise PyruncError(
-            "no cgroup hierarchy is mounted on this host", remedy="mount cgroup2 on /sys/fs/cgroup"
-        )
+        raise _no_hierarchy()
     if resources.get("unified") and layout.v2 is None:
         raise PyruncError(
             "linux.resources.unified: this host has cgroup v1, which has no unified hierarchy",
@@ -129,6 +164,10 @@ def choose(config: Config, container_id: str, layout: Layout, rootless: bool) ->
 
 def restore(record: Mapping[str, Any]) -> Manager:
     """The manager whose `record` this is."""
+    if "systemd" in record:
+        from pyrunc.linux.cgroups.systemd import manager as systemd
+
+        return systemd.restore(record)
     if record["version"] == 1:
         from pyrunc.linux.cgroups.v1 import manager as v1
 
@@ -136,6 +175,12 @@ def restore(record: Mapping[str, Any]) -> Manager:
     from pyrunc.linux.cgroups.v2 import manager as v2
 
     return v2.Manager.restored(record)
+
+
+def _no_hierarchy() -> PyruncError:
+    return PyruncError(
+        "no cgroup hierarchy is mounted on this host", remedy="mount cgroup2 on /sys/fs/cgroup"
+    )
 
 
 def _delegate(config: Config, rootless: bool) -> int:

@@ -250,6 +250,10 @@ class Manager:
         except OSError as error:
             raise KernelError.of(f"open cgroup {home}", error) from error
 
+    def admit(self, pid: int) -> bool:
+        """Nothing: it enters by itself."""
+        return False
+
     def pids(self) -> list[int]:
         """The processes in one hierarchy, which are those in all."""
         home = self._any()

@@ -150,6 +150,10 @@ class Manager:
         except OSError as error:
             raise KernelError.of(f"open cgroup {self.home}", error) from error
 
+    def admit(self, pid: int) -> bool:
+        """Nothing: clone3 has put it there."""
+        return False
+
     def pids(self) -> list[int]:
         """The processes in the directory and below."""
         return tree.pids(self.home) if self.home else []

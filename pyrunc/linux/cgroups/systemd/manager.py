@@ -1,0 +1,297 @@
+"""A container's cgroup as a transient unit of systemd.
+
+systemd takes a process into a scope that it makes, so init exists before its cgroup: it is spawned in the
+runtime's own, and waits there, before its first step, until `admit` has brought it into the unit and has set
+every limit. What systemd has no property for is written to the cgroup's files, as by the other managers, from which
+the classes here are derived: once there, it is a cgroup like any other.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from errno import EBUSY
+
+from pyrunc.errors import KernelError, PyruncError
+from pyrunc.linux.cgroups import files, tree
+from pyrunc.linux.cgroups.layout import SYSTEMD
+from pyrunc.linux.cgroups.resources import needed
+from pyrunc.linux.cgroups.systemd import properties
+from pyrunc.linux.cgroups.systemd.bus import Refused
+from pyrunc.linux.cgroups.systemd.systemd import EXISTS, Systemd
+from pyrunc.linux.cgroups.systemd.unit import PROPERTY_ANNOTATION, Unit, unit
+from pyrunc.linux.cgroups.v1 import manager as v1
+from pyrunc.linux.cgroups.v2 import controllers
+from pyrunc.linux.cgroups.v2 import manager as v2
+from pyrunc.plan.talk import hear
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Final
+
+    from pyrunc.config.spec import Config
+    from pyrunc.linux.cgroups.layout import Layout
+    from pyrunc.linux.cgroups.resources import Resources
+    from pyrunc.linux.cgroups.systemd.properties import Properties
+    from pyrunc.plan.program import Program
+
+#: Seconds that the dying processes of a unit may take.
+_DYING: Final = 0.5
+
+
+class Service:
+    """The unit of one container, whichever version of cgroups the host has.
+
+    `started`: systemd has made it, for this container. `annotations`: properties that the caller asked for.
+    `version`: of systemd. `resources`: the limits, until `admit` sets them.
+    """
+
+    def __init__(self, unit: Unit, systemd: Systemd, annotations: Properties, version: int = 0) -> None:
+        self.unit = unit
+        self.systemd = systemd
+        self.started = False
+        self.version = version
+        self.resources: Resources = {}
+        self._annotations = annotations
+
+    def record(self) -> dict[str, object]:
+        """What `restored` needs."""
+        unit = self.unit
+        return {
+            "unit": unit.name,
+            "slice": unit.slice,
+            "path": unit.path,
+            "rootless": self.systemd.rootless,
+            "address": self.systemd.address,
+        }
+
+    @classmethod
+    def restored(cls, record: Mapping[str, Any]) -> Service:
+        """The service that wrote `record`."""
+        found = Unit(record["unit"], record["slice"], record["path"])
+        service = cls(found, Systemd(record["rootless"], record["address"]), {})
+        service.started = True
+        return service
+
+    def start(self, pid: int, limits: Properties) -> None:
+        """Make the unit with process `pid` in it. Raises PyruncError; then there is none."""
+        # Limits last: an annotation says how systemd keeps the unit, not how much the container gets.
+        asked = {**properties.of_unit(self.unit, pid), **self._annotations, **limits}
+        name = self.unit.name
+        for last in (False, True):
+            try:
+                self.systemd.start(name, asked)
+            except Refused as error:
+                if error.name == EXISTS and not last:
+                    # It has failed before, and waits for somebody to look at it; or it is in use, and stays.
+                    self.systemd.reset(name)
+                    continue
+                raise self._refused(error) from error
+            self.started = True
+            return
+
+    def _refused(self, error: Refused) -> PyruncError:
+        remedy = ""
+        if error.name == EXISTS:
+            remedy = "another container has this linux.cgroupsPath: use another, or delete that container"
+        elif self._annotations:
+            remedy = f"check the annotations {PROPERTY_ANNOTATION}*"
+        return PyruncError(
+            f"start systemd unit {self.unit.name}: {error.text}", remedy=remedy, code="systemd"
+        )
+
+    def stop(self, home: str) -> None:
+        """Stop the unit, whose cgroup is `home`, when its last process has ended. Raises PyruncError."""
+        until = time.monotonic() + _DYING
+        while left := tree.pids(home):
+            if time.monotonic() > until:
+                remedy = f"{len(left)} process(es) still in it, such as {left[0]}: kill them first"
+                raise KernelError(f"stop systemd unit {self.unit.name}", EBUSY, remedy=remedy)
+            time.sleep(tree.FIRST_WAIT)
+        try:
+            self.systemd.stop(self.unit.name)
+        except PyruncError:
+            # Gone with its systemd, such as that of a user who has logged out.
+            if os.path.isdir(home):
+                raise
+        finally:
+            self.systemd.close()
+        self.started = False
+
+
+class ManagerV2(v2.Manager):
+    """On cgroup v2."""
+
+    service: Service
+
+    @classmethod
+    def restored(cls, record: Mapping[str, Any]) -> ManagerV2:
+        """The manager that wrote `record`."""
+        manager = cls(record["home"], record["top"], (), record["rootless"], False)
+        manager.service = Service.restored(record["systemd"])
+        return manager
+
+    def record(self) -> dict[str, object]:
+        """The directory and its unit, which is systemd's to remove."""
+        return {**super().record(), "systemd": self.service.record()}
+
+    def intent(self) -> dict[str, object]:
+        """The same: what there is to remove does not depend on what was there."""
+        return self.record()
+
+    def create(self) -> None:
+        """Only refuse a cgroup that is in use: it is made with its first process."""
+        if os.path.isdir(self.home):
+            self._check_unused()
+
+    def apply(self, resources: Resources) -> None:
+        """Remember the limits for `admit`."""
+        v2.refuse_unholdable(resources)
+        self.service.resources = resources
+
+    def plan_entry(self, program: Program) -> None:
+        """Emit waiting for `admit`."""
+        hear(program, "wait until systemd has made the cgroup")
+
+    def directory(self) -> int | None:
+        """The directory, once it is there."""
+        return super().directory() if self.service.started else None
+
+    def admit(self, pid: int) -> bool:
+        """Have systemd make the unit around process `pid`, then set the other limits."""
+        resources = self.service.resources
+        limits = properties.of_resources(resources, self.service.version)
+        if not self._rootless:
+            # The systemd of a user may load no device program, and its users open no devices but their own.
+            limits |= properties.of_devices(resources.get("devices") or ())
+        try:
+            self.service.start(pid, limits)
+        finally:
+            self.service.systemd.close()
+        if self.service.unit.is_slice:
+            files.write(self.home, "cgroup.procs", str(pid))
+        elif pid not in tree.pids(self.home):
+            raise PyruncError(
+                f"systemd put the container not into {self.home}, where its limits are going to be",
+                remedy=f"`systemctl status {self.service.unit.name}` shows where it is",
+            )
+        self.fresh = True  # of device programs: systemd's own does not count, it stays beside
+        if not set(needed(resources)) <= set(files.read(self.home, "cgroup.controllers").split()):
+            # Such as hugetlb and rdma, of which systemd knows nothing.
+            controllers.provide(self.home, self.top, self._offered)
+        super().apply(properties.rounded(resources))
+        if self.owner >= 0:
+            self._delegate()
+        return True
+
+    def kill(self) -> None:
+        """Whoever is in the unit; nobody in one that is somebody else's."""
+        if self.service.started:
+            super().kill()
+
+    def remove(self) -> None:
+        """Have systemd remove the unit, and take away what it leaves."""
+        if self.service.started:
+            self.service.stop(self.home)
+            tree.remove(self.home)
+
+
+class ManagerV1(v1.Manager):
+    """On cgroup v1: systemd places the process in its own hierarchy, init enters the others by itself."""
+
+    service: Service
+
+    @classmethod
+    def restored(cls, record: Mapping[str, Any]) -> ManagerV1:
+        """The manager that wrote `record`."""
+        homes = [v1.Home(path, top, tuple(names)) for path, top, names in record["homes"]]
+        manager = cls(homes, record["rootless"], False)
+        manager._made = list(record["made"])
+        manager.service = Service.restored(record["systemd"])
+        return manager
+
+    def record(self) -> dict[str, object]:
+        """The directories and the unit."""
+        return {**super().record(), "systemd": self.service.record()}
+
+    def intent(self) -> dict[str, object]:
+        """The same with the directories that are missing."""
+        return {**super().intent(), "systemd": self.service.record()}
+
+    def apply(self, resources: Resources) -> None:
+        """Remember the limits for `admit`."""
+        self.service.resources = resources
+
+    def plan_entry(self, program: Program) -> None:
+        """Emit waiting for `admit`, then entering each hierarchy."""
+        hear(program, "wait until systemd has made the cgroup")
+        super().plan_entry(program)
+
+    def directory(self) -> int | None:
+        """None: the unified hierarchy is systemd's to fill."""
+        return None
+
+    def admit(self, pid: int) -> bool:
+        """Have systemd make the unit around process `pid`, then set every limit, as without systemd."""
+        resources = self.service.resources
+        limits = properties.of_resources_v1(resources, self.service.version)
+        limits |= properties.of_devices(resources.get("devices") or ())
+        try:
+            self.service.start(pid, limits)
+        finally:
+            self.service.systemd.close()
+        for home in self.homes:
+            home.fresh = False  # systemd has written its own device list by now
+        super().apply(properties.rounded(resources))
+        return True
+
+    def kill(self) -> None:
+        """Whoever is in the unit; nobody in one that is somebody else's."""
+        if self.service.started:
+            super().kill()
+
+    def remove(self) -> None:
+        """Have systemd remove the unit, and remove what was made in each hierarchy."""
+        if self.service.started:
+            self.service.stop(self._any())
+        super().remove()
+
+
+def at(
+    config: Config, container_id: str, layout: Layout, rootless: bool, owner: int
+) -> ManagerV1 | ManagerV2:
+    """The manager for a container's unit, which nobody has made yet. `owner`: as of the v2 manager.
+
+    Raises PyruncError where systemd cannot be reached or the configuration asks for what no unit can be.
+    """
+    linux = config.get("linux") or {}
+    wanted = unit(linux.get("cgroupsPath") or "", container_id, rootless)
+    annotations = properties.of_annotations(config.get("annotations") or {})
+    if rootless and not layout.pure_v2:
+        raise PyruncError(
+            "the systemd cgroup manager of an ordinary user needs cgroup v2",
+            remedy="use --cgroup-manager cgroupfs, or boot with systemd.unified_cgroup_hierarchy=1",
+        )
+    systemd = Systemd(rootless)
+    path = systemd.control_group() + wanted.path
+    service = Service(wanted, systemd, annotations, systemd.version())
+    if layout.pure_v2 and layout.v2 is not None:
+        top = layout.v2.mount
+        manager = ManagerV2(top + path, top, layout.v2.controllers, rootless, False)
+        manager.service = service
+        manager.owner = owner
+        return manager
+    homes = [
+        v1.Home(hierarchy.mount + path, hierarchy.mount, hierarchy.controllers)
+        for hierarchy in layout.v1
+        if hierarchy.controllers != (SYSTEMD,)
+    ]
+    legacy = ManagerV1(homes, rootless, False)
+    legacy.service = service
+    return legacy
+
+
+def restore(record: Mapping[str, Any]) -> ManagerV1 | ManagerV2:
+    """The manager that wrote `record`."""
+    return (ManagerV1 if record["version"] == 1 else ManagerV2).restored(record)
