@@ -41,9 +41,13 @@ if TYPE_CHECKING:
 
 
 class Container:
+#: How many descriptors any limit of open files allows init to hold: the usual soft limit is 1024.
+HELD_EASILY = 500
+
+
     """A container whose init is ready: what `start` and `run` need of it."""
 
-    __slots__ = ("directory", "hooks_reached", "init", "master", "prepared", "record", "talk")
+    __slots__ = ("directory", "hooks_reached", "init", "master", "open_files", "prepared", "record", "talk")
 
     def __init__(self, prepared: Prepared, directory: Directory, record: Record) -> None:
         self.prepared = prepared
@@ -54,6 +58,7 @@ class Container:
         self.master = -1
         self.hooks_reached = False
 
+        self.open_files = b""  # the limits that init had (struct rlimit64), where they were raised for its mounts
 
 def create(request: Request) -> Record:
     """Carry out `pyrunc create`. Raises PyruncError; then nothing is left behind."""
@@ -194,6 +199,10 @@ def _start_init(container: Container, undo: Undo) -> None:
     if has(config, "user"):
         write_maps(config, prepared.host, init.pid)
         container.talk.go()
+        if program.held > HELD_EASILY:
+            from pyrunc.lifecycle.mounts import let_open
+
+            container.open_files = let_open(init.pid, program.held)
 
 
 def _second_stage(talk: Conversation, first: Init, undo: Undo) -> Init:
@@ -229,6 +238,10 @@ def _converse(container: Container, undo: Undo) -> None:
         container.master = talk.expect(SAY_CONSOLE).descriptor
     talk.expect(SAY_REACHED, HOOKS)
     # From outside, while init still is root: raising limits takes privileges that it gives up next.
+    if container.open_files:
+        from pyrunc.lifecycle.mounts import take_back
+
+        take_back(init.pid, container.open_files)
     apply_rlimits(config, init.pid)
     apply_oom_score_adj(config, init.pid)
     if config.get("linux", {}).get("netDevices"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from errno import EINVAL, EPERM
-from struct import pack
+from struct import pack, unpack
 
 from pyrunc.errors import KernelError
 from pyrunc.kernel.constants import AT_EMPTY_PATH, AT_RECURSIVE, CLONE_NEWUSER, MOUNT_ATTR_IDMAP
 from pyrunc.kernel.native import syscall
 from pyrunc.linux.idmap import write_map
+from pyrunc.linux.limits import RLIMITS
 from pyrunc.linux.mounts import copyup, idmapped
 from pyrunc.linux.mounts.explain import subject
 from pyrunc.linux.mounts.facts import is_bind, source_of
@@ -20,10 +21,16 @@ from pyrunc.spawn.init import spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from pyrunc.config.spec import Config, Mount
     from pyrunc.linux.cgroups.manager import Manager
     from pyrunc.linux.mounts.options import Options
     from pyrunc.spawn.conversation import Conversation
+
+
+#: Descriptors of init besides those of its mounts: a namespace, a cgroup hierarchy, a hook each, and so on.
+OTHERS: Final = 256
 
 
 def serve(
@@ -44,6 +51,33 @@ def serve(
                 talk.go()
     finally:
         spaces.close()
+
+
+def let_open(pid: int, count: int) -> bytes:
+    """Let process `pid` hold `count` descriptors open, and the few others that it has. Returns its limits before.
+
+    Raises KernelError.
+    """
+    before = bytearray(16)
+    step = f"let init open the sources of {count} mounts"
+    try:
+        syscall("prlimit64", pid, RLIMITS["RLIMIT_NOFILE"], None, before)
+        soft, hard = unpack("<QQ", before)
+        wanted = max(soft, count + OTHERS)
+        limits = pack("<QQ", wanted, max(hard, wanted))
+        syscall("prlimit64", pid, RLIMITS["RLIMIT_NOFILE"], limits, None)
+    except OSError as error:
+        remedy = f"raise the hard limit of open files (ulimit -Hn) or fs.nr_open to {count + OTHERS}"
+        raise KernelError.of(step, error, remedy=remedy) from error
+    return bytes(before)
+
+
+def take_back(pid: int, limits: bytes) -> None:
+    """Undo `let_open`. Raises KernelError."""
+    try:
+        syscall("prlimit64", pid, RLIMITS["RLIMIT_NOFILE"], limits, None)
+    except OSError as error:
+        raise KernelError.of("take init's limit of open files back", error) from error
 
 
 class Spaces:

@@ -121,12 +121,14 @@ class Program:
     `inherit(name)` numbers the descriptors that the runtime hands to init: `slots` maps each name to its
     number, from `first_slot` on (below are stdio and the descriptors preserved for the container).
 
+    `held`: how many descriptors init holds at once beyond the few of any container.
     `given`: (what is said, value) of every descriptor that init will hand to the runtime, in order (`talk.give`).
     """
 
     def __init__(self, first_slot: int = 3) -> None:
         self.first_slot = first_slot
         self.slots: dict[str, int] = {}
+        self.held = 0
         self.given: list[tuple[int, int]] = []
         self._code = bytearray()
         # What the code was made from, for show and errors: (name or pattern, arguments, label, JSON path).

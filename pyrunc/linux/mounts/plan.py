@@ -22,6 +22,7 @@ from __future__ import annotations
 from stat import S_ISDIR
 
 from pyrunc.kernel.constants import AT_EMPTY_PATH, F_DUPFD_CLOEXEC, MOUNT_ATTR_RDONLY, O_PATH, STATX_MODE
+from pyrunc.linux.idmap import host_id, root_ids
 from pyrunc.linux.mounts import bind, filesystem
 from pyrunc.linux.mounts.facts import destination_of, is_bind, source_of
 from pyrunc.linux.mounts.options import Options, parse
@@ -47,8 +48,6 @@ STATX_AT_MODE: Final = 28
 #: Mount points with steps of their own: "/" takes the place of the root, /dev stays writable for now, and what
 #: takes the place of /proc is looked at.
 SPECIAL: Final = frozenset(("/", "/dev", "/proc"))
-#: How many bind sources are held open at once; RLIMIT_NOFILE is 1024 for most callers.
-SOURCES_MAX: Final = 500
 
 
 def plan_sources(config: Config, host: Host, program: Program) -> dict[int, int]:
@@ -56,16 +55,19 @@ def plan_sources(config: Config, host: Host, program: Program) -> dict[int, int]
 
     Until then init has the runtime's own uid, to which the directories that lead to a source are open (those
     of engines belong to the host's root and are closed to others, 0700), and already all capabilities in
-    the namespace that owns the mounts. Without a user namespace, or where the caller's own uid is what is
-    mapped (rootless), there is no difference, and sources are opened one by one when they are mounted.
+    the namespace that owns the mounts. Without a user namespace, or where it is the caller's own uid that init
+    becomes (rootless), there is no difference, and sources are opened one by one when they are mounted.
+
+    All are held open until they are mounted; `Program.held` tells the runtime how many they are, for the limit of
+    open files may be lower.
 
     Returns index of the mount → arena address that will hold the descriptor of its detached tree.
     """
     opened: dict[int, int] = {}
-    if not has(config, "user") or host.rootless:
+    if not has(config, "user") or _keeps_uid(config, host):
         return opened
     for index, mount in enumerate(config.get("mounts") or ()):
-        if is_bind(mount) and len(opened) < SOURCES_MAX:
+        if is_bind(mount):
             options = _options(mount, {})
             if options.remount:
                 continue
@@ -76,7 +78,14 @@ def plan_sources(config: Config, host: Host, program: Program) -> dict[int, int]
             opened[index] = program.buffer(8)
             program.store(opened[index], tree, 8)
             program.release(tree)
+    program.held = len(opened)
     return opened
+
+
+def _keeps_uid(config: Config, host: Host) -> bool:
+    """Whether the uid that init becomes in its user namespace is the one that the caller has outside."""
+    mappings = config.get("linux", {}).get("uidMappings") or ()
+    return host_id(mappings, root_ids(config)[0]) == host.euid
 
 
 def plan(
