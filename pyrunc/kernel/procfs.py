@@ -21,6 +21,18 @@ def read(path: str) -> str:
         os.close(descriptor)
 
 
+def pids_of(pid: int) -> list[int]:
+    """The pids of a process, in this /proc's PID namespace first, in its own last (proc(5), NSpid); [] if it ended."""
+    try:
+        text = read(f"/proc/{pid}/status")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    for line in text.splitlines():
+        if line.startswith("NSpid:"):
+            return [int(word) for word in line.split()[1:]]
+    return []
+
+
 def in_user_namespace() -> bool:
     """Whether this process is in a user namespace other than the initial one (user_namespaces(7))."""
     return os.stat("/proc/self/ns/user").st_ino != INITIAL_USER_NAMESPACE

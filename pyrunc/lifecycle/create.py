@@ -16,6 +16,7 @@ from fcntl import F_SETFL, fcntl
 
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE
+from pyrunc.kernel.procfs import pids_of
 from pyrunc.lifecycle.console import send_descriptor
 from pyrunc.lifecycle.failure import save_config, word
 from pyrunc.lifecycle.home import home_of
@@ -28,7 +29,7 @@ from pyrunc.linux import hooks
 from pyrunc.linux.idmap import write_maps
 from pyrunc.linux.limits import apply_oom_score_adj, apply_rlimits
 from pyrunc.linux.namespaces import has, is_new, joined, new_flags
-from pyrunc.plan.talk import HOME, HOOKS, PRIORITIES, READY, SAY_CONSOLE, SAY_PID, SAY_REACHED
+from pyrunc.plan.talk import HOME, HOOKS, PID, PRIORITIES, READY, SAY_CONSOLE, SAY_PID, SAY_REACHED
 from pyrunc.spawn.conversation import Conversation, InitEnded, StepFailed
 from pyrunc.spawn.init import Init, spawn
 from pyrunc.store.record import Record
@@ -255,6 +256,9 @@ def _converse(container: Container, undo: Undo) -> None:
         hooks.run_hooks("prestart", listed.get("prestart") or (), state, prepared.bundle)
         hooks.run_hooks("createRuntime", listed.get("createRuntime") or (), state, prepared.bundle)
     talk.go()
+    if prepared.choices.asks_pid:
+        talk.expect(SAY_REACHED, PID)
+        talk.go(b"%d" % pids_of(init.pid)[-1])
     if prepared.choices.asks_home:
         talk.expect(SAY_REACHED, HOME)
         talk.go(os.fsencode(home_of(init.pid, config)))

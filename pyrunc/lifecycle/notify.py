@@ -32,6 +32,7 @@ from errno import ECONNREFUSED, ENOTCONN
 from struct import pack, unpack
 
 from pyrunc.errors import KernelError, PyruncError
+from pyrunc.kernel.procfs import pids_of
 from pyrunc.lifecycle.notify_message import BARRIER, MESSAGE_MAX, is_barrier, understand
 from pyrunc.linux.notify_socket import SOCKET
 from pyrunc.store.store import NOTIFY
@@ -330,13 +331,13 @@ class Proxy:
         first = self._record.pid
         if given is None or self._record.cgroup is None:
             return first
-        own = _pids(first)
+        own = pids_of(first)
         if not own or own[-1] == given:
             return first
         from pyrunc.linux.cgroups.manager import restore
 
         for pid in restore(self._record.cgroup).pids()[:_PROCESSES_MAX]:
-            pids = _pids(pid)
+            pids = pids_of(pid)
             if len(pids) >= len(own) and pids[len(own) - 1] == given:
                 return pid
         return first
@@ -353,18 +354,6 @@ def _monotonic_offset(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         pass  # a kernel without time namespaces, or it has ended
     return 0
-
-
-def _pids(pid: int) -> list[int]:
-    """The pids of a process, outermost namespace that is seen here first (proc(5), NSpid); none if it has ended."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("NSpid:"):
-                    return [int(word) for word in line.split()[1:]]
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    return []
 
 
 def _poll(wanted: dict[int, int], milliseconds: float | None) -> dict[int, int]:

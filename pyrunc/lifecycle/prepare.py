@@ -99,12 +99,14 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
             request.log.warning(str(warning))
         _check_terminal(request, config, foreground)
         listen_fds = _listen_fds()
+        listen_names = os.environ.get("LISTEN_FDNAMES", "") if listen_fds else ""
         choices = Choices(
             container_id=request.container_id,
             no_pivot=request.no_pivot,
             no_new_keyring=request.no_new_keyring,
             extra_descriptors=_extra_descriptors(listen_fds + request.preserve_fds),
             listen_fds=listen_fds,
+            listen_names=listen_names,
             socket=socket,
         )
         manager = _cgroup_manager(request, config, host)
@@ -147,7 +149,12 @@ def _cgroup_manager(request: Request, config: Config, host: Host) -> Manager:
 
 def _ask_what_few_need(config: Config, host: Host) -> None:
     """The facts that only seldom properties need."""
-    if config.get("linux", {}).get("memoryPolicy"):
+    process, linux = config.get("process") or {}, config.get("linux", {})
+    if process.get("apparmorProfile") or process.get("selinuxLabel") or linux.get("mountLabel"):
+        from pyrunc.linux.lsm import enabled
+
+        host.security_modules = enabled()
+    if linux.get("memoryPolicy"):
         from pyrunc.linux.memory_policy import nodes_with_memory
 
         host.memory_nodes = nodes_with_memory()

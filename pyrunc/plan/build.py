@@ -30,7 +30,7 @@ from pyrunc.linux import (
 )
 from pyrunc.linux.mounts import plan as mounts
 from pyrunc.plan.program import TALK, Program
-from pyrunc.plan.talk import HOME, HOOKS, PRIORITIES, READY, hear, say
+from pyrunc.plan.talk import HOME, HOOKS, PID, PRIORITIES, READY, hear, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,17 +50,20 @@ class Choices:
     """What the caller chose that is not in the config, and what the program turned out to need.
 
     `extra_descriptors`: how many from 3 on the container keeps, `listen_fds` of them for LISTEN_FDS.
-    `socket`: init waits on start.sock (create) or for the last word of the conversation (run).
-    Set by `compile_program`: `asks_home`, `asks_priorities`, and `started_at`, the first step that `start` lets init
-    take.
+    `listen_names`: their names, LISTEN_FDNAMES. `socket`: init waits on start.sock (create) or for the last word
+    of the conversation (run).
+    Set by `compile_program`: `asks_home`, `asks_pid`, `asks_priorities`, and `started_at`, the first step that `start`
+    lets init take.
     """
 
     __slots__ = (
         "asks_home",
+        "asks_pid",
         "asks_priorities",
         "container_id",
         "extra_descriptors",
         "listen_fds",
+        "listen_names",
         "no_new_keyring",
         "no_pivot",
         "socket",
@@ -75,6 +78,7 @@ class Choices:
         no_new_keyring: bool = False,
         extra_descriptors: int = 0,
         listen_fds: int = 0,
+        listen_names: str = "",
         socket: bool = True,
     ) -> None:
         self.container_id = container_id
@@ -82,8 +86,10 @@ class Choices:
         self.no_new_keyring = no_new_keyring
         self.extra_descriptors = extra_descriptors
         self.listen_fds = listen_fds
+        self.listen_names = listen_names
         self.socket = socket
         self.asks_home = False
+        self.asks_pid = False
         self.asks_priorities = False
         self.started_at = 0
 
@@ -108,8 +114,8 @@ def compile_program(
     sources = mounts.plan_sources(config, host, program)
     root = rootfs.plan_enter(config, host, program)
     idmap.plan_root(config, program)
-    _plan_before_root(config, host, choices, program)
-    proc = procfs.plan_open(program) if config.get("linux", {}).get("sysctl") else None
+    proc = procfs.plan_open(program) if _writes_to_proc(config) else None
+    _plan_before_root(config, host, choices, program, proc)
     # All before pivot_root, while sources can be reached. The console is a mount point in the new /dev.
     late = mounts.plan(config, host, program, root, sources)
     devices.plan(config, host, program, root)
@@ -130,12 +136,7 @@ def compile_program(
     program.call(
         "close_range", first, 0xFFFF_FFFF, CLOSE_RANGE_CLOEXEC, step="close the runtime's descriptors on exec"
     )
-    if config.get("linux", {}).get("memoryPolicy"):
-        from pyrunc.linux import memory_policy
-
-        # In its cgroup, whose cpuset bounds the policy, and before a filter, which may not know set_mempolicy(2);
-        # mounts and createContainer hooks are not meant.
-        memory_policy.plan(config, host, program)
+    _plan_seldom(config, host, program, proc)
     _plan_priorities(config, choices, program)
     found = _plan_process(config, host, program, bpf, slave)
     _plan_wait(choices, program)
@@ -148,13 +149,25 @@ def compile_program(
     return program
 
 
-def _plan_before_root(config: Config, host: Host, choices: Choices, program: Program) -> None:
+def _writes_to_proc(config: Config) -> bool:
+    process = config["process"]
+    labels = process.get("apparmorProfile") or process.get("selinuxLabel")
+    return bool(labels or config.get("linux", {}).get("sysctl"))
+
+
+def _plan_before_root(
+    config: Config, host: Host, choices: Choices, program: Program, proc: Register | None
+) -> None:
     """What needs nothing but the namespaces. A session first: no terminal of the caller stays attached.
 
     The root of a cgroup namespace is the cgroup of its maker, which init has entered by now.
     """
     program.call("setsid", step="start a new session")
     if not choices.no_new_keyring:
+        if proc is not None and config["process"].get("selinuxLabel"):
+            from pyrunc.linux import selinux
+
+            selinux.plan_keys(config, program, proc)
         keyring.plan(choices.container_id, program)
     namespaces.plan_cgroup(config, program)
     time_offsets.plan(config, host, program)
@@ -179,14 +192,45 @@ def _plan_inside(config: Config, host: Host, program: Program, late: Late, proc:
 
 
 def _plan_environment(config: Config, choices: Choices, program: Program) -> int:
-    """The environment, with HOME asked of the runtime where process.env has none; the address of envp."""
-    extra = [f"LISTEN_FDS={choices.listen_fds}", "LISTEN_PID=1"] if choices.listen_fds else []
+    """The environment; the address of envp.
+
+    The runtime is asked for HOME where process.env has none, and for LISTEN_PID where it is not 1.
+    """
+    extra: list[str | int] = []
+    pid = 0
+    if choices.listen_fds:
+        extra, pid = environment.plan_listen(config, program, choices.listen_fds, choices.listen_names)
     envp, home = environment.plan(config, program, extra)
+    if pid:
+        choices.asks_pid = True
+        say(program, PID, "ask the runtime for LISTEN_PID")
+        hear(program, "wait for LISTEN_PID", pid, environment.PID_SIZE)
     if home:
         choices.asks_home = True
         say(program, HOME, "ask the runtime for HOME")
         hear(program, "wait for HOME", home, environment.HOME_SIZE)
     return envp
+
+
+def _plan_seldom(config: Config, host: Host, program: Program, proc: Register | None) -> None:
+    """Emit what is inherited by startContainer hooks, but is not for mounts and createContainer hooks.
+
+    The memory policy in the cgroup, whose cpuset bounds it, and before a seccomp filter, which may not know
+    set_mempolicy(2). The labels when nothing more is executed but what they are for (`pyrunc.linux.apparmor`), and
+    before a filter and no_new_privs.
+    """
+    if config.get("linux", {}).get("memoryPolicy"):
+        from pyrunc.linux import memory_policy
+
+        memory_policy.plan(config, host, program)
+    if proc is not None and config["process"].get("apparmorProfile"):
+        from pyrunc.linux import apparmor
+
+        apparmor.plan(config, host, program, proc)
+    if proc is not None and config["process"].get("selinuxLabel"):
+        from pyrunc.linux import selinux
+
+        selinux.plan(config, program, proc)
 
 
 def _plan_priorities(config: Config, choices: Choices, program: Program) -> None:

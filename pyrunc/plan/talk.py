@@ -12,6 +12,8 @@
                          ◀──────── SAY_REACHED  HOOKS ───
       rlimits, oom score, network devices, prestart and createRuntime hooks
       "go"               ───────────────────────────────▶  createContainer hooks, pivot_root, masks, sysctl,
+                         ◀──────── SAY_REACHED  PID ─────  (only with LISTEN_FDS, without a PID namespace of its own)
+      "4711"             ───────────────────────────────▶
                          ◀──────── SAY_REACHED  HOME ────  (only where HOME is not in process.env)
       "/root"            ───────────────────────────────▶
                          ◀── SAY_REACHED  PRIORITIES ────  (only with process.scheduler or process.ioPriority)
@@ -50,7 +52,7 @@ SAY_FAILED, SAY_PID, SAY_REACHED, SAY_CONSOLE, SAY_COPY, SAY_OUTPUT, SAY_LISTENE
 OUTPUT_SIZE: Final = 4097
 
 #: The places of SAY_REACHED.
-HOOKS, HOME, READY, PRIORITIES = 1, 2, 3, 4
+HOOKS, HOME, READY, PRIORITIES, PID = 1, 2, 3, 4, 5
 
 GO: Final = b"go"
 
