@@ -12,20 +12,16 @@ from pyrunc.config.writer import dumps
 from pyrunc.linux import memory_policy
 from pyrunc.linux.capabilities import NAMES
 from pyrunc.linux.cgroups.systemd.unit import PROPERTY_ANNOTATION
-from pyrunc.linux.cgroups.systemd.unit import PROPERTY_ANNOTATION
 from pyrunc.linux.mounts.options import OPTIONS
 from pyrunc.linux.namespaces import KINDS as NAMESPACES
 from pyrunc.linux.seccomp import FLAGS
-from pyrunc.linux.seccomp.compile import ARCHITECTURES
+from pyrunc.linux.seccomp.compile import ACTIONS, ARCHITECTURES, OPERATORS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
 HOOKS: Final = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
-#: Of seccomp, without the prefixes SCMP_ACT_ (NOTIFY is refused by this version) and SCMP_CMP_.
-ACTIONS: Final = ("ALLOW", "ERRNO", "KILL", "KILL_PROCESS", "KILL_THREAD", "LOG", "TRACE", "TRAP")
-OPERATORS: Final = ("EQ", "GE", "GT", "LE", "LT", "MASKED_EQ", "NE")
 #: The oldest version of the specification whose configurations run.
 OLDEST: Final = "1.0.0"
 
@@ -58,10 +54,6 @@ def document() -> dict[str, Any]:
                 "modes": sorted(memory_policy.MODES),
                 "flags": sorted(memory_policy.FLAGS),
             },
-            "memoryPolicy": {
-                "modes": sorted(memory_policy.MODES),
-                "flags": sorted(memory_policy.FLAGS),
-            },
             "netDevices": {"enabled": True},
         },
         "annotations": annotations,
@@ -72,8 +64,8 @@ def document() -> dict[str, Any]:
 def _seccomp() -> dict[str, Any]:
     return {
         "enabled": True,
-        "actions": [f"SCMP_ACT_{name}" for name in ACTIONS],
-        "operators": [f"SCMP_CMP_{name}" for name in OPERATORS],
+        "actions": sorted(ACTIONS),
+        "operators": sorted(OPERATORS),
         "archs": sorted({f"SCMP_ARCH_{name}" for machine in ARCHITECTURES.values() for name in machine}),
         "knownFlags": sorted(FLAGS),
         "supportedFlags": sorted(FLAGS),

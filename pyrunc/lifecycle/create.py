@@ -29,7 +29,18 @@ from pyrunc.linux import hooks
 from pyrunc.linux.idmap import write_maps
 from pyrunc.linux.limits import apply_oom_score_adj, apply_rlimits
 from pyrunc.linux.namespaces import has, is_new, joined, new_flags
-from pyrunc.plan.talk import HOME, HOOKS, PID, PRIORITIES, READY, SAY_CONSOLE, SAY_PID, SAY_REACHED
+from pyrunc.linux.seccomp import notifies
+from pyrunc.plan.talk import (
+    HOME,
+    HOOKS,
+    PID,
+    PRIORITIES,
+    READY,
+    SAY_CONSOLE,
+    SAY_LISTENER,
+    SAY_PID,
+    SAY_REACHED,
+)
 from pyrunc.spawn.conversation import Conversation, InitEnded, StepFailed
 from pyrunc.spawn.init import Init, spawn
 from pyrunc.store.record import Record
@@ -41,11 +52,11 @@ if TYPE_CHECKING:
     from pyrunc.store.store import Directory
 
 
-class Container:
 #: How many descriptors any limit of open files allows init to hold: the usual soft limit is 1024.
 HELD_EASILY = 500
 
 
+class Container:
     """A container whose init is ready: what `start` and `run` need of it."""
 
     __slots__ = ("directory", "hooks_reached", "init", "master", "open_files", "prepared", "record", "talk")
@@ -58,8 +69,10 @@ HELD_EASILY = 500
         self.talk: Conversation | None = None
         self.master = -1
         self.hooks_reached = False
+        self.open_files = (
+            b""  # the limits that init had (struct rlimit64), where they were raised for its mounts
+        )
 
-        self.open_files = b""  # the limits that init had (struct rlimit64), where they were raised for its mounts
 
 def create(request: Request) -> Record:
     """Carry out `pyrunc create`. Raises PyruncError; then nothing is left behind."""
@@ -199,11 +212,11 @@ def _start_init(container: Container, undo: Undo) -> None:
         os.close(descriptor)
     if has(config, "user"):
         write_maps(config, prepared.host, init.pid)
-        container.talk.go()
         if program.held > HELD_EASILY:
             from pyrunc.lifecycle.mounts import let_open
 
             container.open_files = let_open(init.pid, program.held)
+        container.talk.go()
 
 
 def _second_stage(talk: Conversation, first: Init, undo: Undo) -> Init:
@@ -234,15 +247,15 @@ def _converse(container: Container, undo: Undo) -> None:
     if given and given[0][0] != SAY_CONSOLE:
         from pyrunc.lifecycle import mounts
 
-        copyup.serve(config, talk, prepared.manager, init.pid)
+        mounts.serve(prepared.program, config, prepared.bundle, talk, prepared.manager, init.pid)
     if config["process"].get("terminal", False):
         container.master = talk.expect(SAY_CONSOLE).descriptor
     talk.expect(SAY_REACHED, HOOKS)
-    # From outside, while init still is root: raising limits takes privileges that it gives up next.
     if container.open_files:
         from pyrunc.lifecycle.mounts import take_back
 
         take_back(init.pid, container.open_files)
+    # From outside, while init still is root: raising limits takes privileges that it gives up next.
     apply_rlimits(config, init.pid)
     apply_oom_score_adj(config, init.pid)
     if config.get("linux", {}).get("netDevices"):
@@ -267,6 +280,13 @@ def _converse(container: Container, undo: Undo) -> None:
 
         talk.expect(SAY_REACHED, PRIORITIES)
         apply_priorities(config["process"], init.pid, prepared.host.cgroups)
+        talk.go()
+    profile = config.get("linux", {}).get("seccomp")
+    if profile and notifies(profile) and not config["process"].get("noNewPrivileges"):
+        from pyrunc.lifecycle.seccomp_agent import hand_over as hand_over_listener
+
+        listener = talk.expect(SAY_LISTENER).value
+        hand_over_listener(listener, init.pidfd, profile, container.record, CREATING)
         talk.go()
     talk.expect(SAY_REACHED, READY)
 

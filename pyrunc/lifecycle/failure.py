@@ -6,6 +6,7 @@ import os
 from errno import E2BIG, ENOMEM
 
 from pyrunc.errors import PyruncError
+from pyrunc.linux.seccomp import notifies
 from pyrunc.spawn.conversation import NO_STEP
 from pyrunc.store.store import CONFIG
 
@@ -62,6 +63,12 @@ def word(error: StepFailed, config: Config, root: int = -1) -> PyruncError:
 
         process = config["process"]
         error.remedy = explain_exec_failure(root, candidates(process), error.number, process["cwd"])
+    if not error.remedy:
+        profile = config.get("linux", {}).get("seccomp")
+        if profile and notifies(profile):
+            from pyrunc.linux.seccomp.notify import explain as explain_notify
+
+            error.remedy = explain_notify(error.number, error.path)
     # Init's own arguments are few: for them it can only be memory that is missing (cgroup v2 counts its stack).
     if not error.remedy and (error.number == ENOMEM or (error.index == NO_STEP and error.number == E2BIG)):
         error.remedy = "is the memory limit too low?"

@@ -9,7 +9,7 @@ from pyrunc.lifecycle.delete import destroy
 from pyrunc.lifecycle.failure import word
 from pyrunc.lifecycle.foreground import adopt_size, attend, block_signals
 from pyrunc.lifecycle.interrupt import Interruptible
-from pyrunc.lifecycle.start import await_exec, run_poststart
+from pyrunc.lifecycle.start import await_exec, open_root, run_poststart
 from pyrunc.lifecycle.undo import Undo
 from pyrunc.spawn.conversation import StepFailed
 
@@ -59,14 +59,15 @@ def _start(container: Container) -> None:
     """Give the last word and wait until the program runs."""
     init, talk = container.init, container.talk
     assert init is not None and talk is not None
-    root = os.open(f"/proc/{init.pid}/root", os.O_PATH | os.O_CLOEXEC)
+    root = open_root(init.pid)
     try:
         talk.go()
-        await_exec(talk, container.record)
+        await_exec(talk, container.record, init.pidfd, lambda: container.prepared.config)
     except StepFailed as error:
         raise word(error, container.prepared.config, root) from error
     finally:
-        os.close(root)
+        if root >= 0:
+            os.close(root)
 
 
 def _remove(request: Request, container: Container) -> None:

@@ -9,14 +9,17 @@ from _socket import socket as Socket
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.lifecycle.failure import saved_config, word
 from pyrunc.lifecycle.liveness import open_process, stat_of, wait_end
-from pyrunc.lifecycle.status import RUNNING, check_allowed, current, load, state_document
+from pyrunc.lifecycle.status import CREATED, RUNNING, check_allowed, current, load, state_document
+from pyrunc.plan.talk import SAY_LISTENER
 from pyrunc.spawn.conversation import Conversation, StepFailed
 from pyrunc.store.store import START_SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
+    from pyrunc.config.spec import Config
     from pyrunc.log import Log
     from pyrunc.store.record import Record
     from pyrunc.store.store import Directory, Store
@@ -59,19 +62,27 @@ def start(store: Store, container_id: str, log: Log) -> None:
 
 
 def _start(directory: Directory, record: Record, pidfd: int) -> None:
-    # Opened while init certainly is there, for the case that its program cannot be executed.
-    root = os.open(f"/proc/{record.pid}/root", os.O_PATH | os.O_CLOEXEC)
+    root = open_root(record.pid)
     try:
         talk = Conversation(_connect(directory), record.text)
         os.unlink(START_SOCKET, dir_fd=directory.fd)
         talk.go()
         try:
-            await_exec(talk, record)
+            await_exec(talk, record, pidfd, lambda: saved_config(directory))
         except StepFailed as error:
             raise word(error, saved_config(directory), root) from error
         run_poststart(record, pidfd)
     finally:
-        os.close(root)
+        if root >= 0:
+            os.close(root)
+
+
+def open_root(pid: int) -> int:
+    """The root of init, opened while it is there, for the case that its program cannot be executed; -1 if it is not."""
+    try:
+        return os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return -1  # why, the conversation tells
 
 
 def _connect(directory: Directory) -> Socket:
@@ -84,9 +95,17 @@ def _connect(directory: Directory) -> Socket:
     return socket
 
 
-def await_exec(talk: Conversation, record: Record) -> None:
-    """Wait until execve closes the conversation. Raises StepFailed, or PyruncError if init died instead."""
-    if (message := talk.hear()) is not None:
+def await_exec(talk: Conversation, record: Record, pidfd: int, config: Callable[[], Config]) -> None:
+    """Wait until execve closes the conversation. Raises StepFailed, or PyruncError if init died instead.
+
+    `pidfd`: of init; `config` gives the configuration of create, where it is needed.
+    """
+    message = talk.hear()
+    if message is not None and message.said == SAY_LISTENER:
+        _hand_over_listener(message.value, pidfd, config(), record)
+        talk.go()
+        message = talk.hear()
+    if message is not None:
         raise PyruncError(f"pyrunc-init said {message.said} where nothing was due")
     talk.close()
     small = 0 < record.memory_limit < _SMALL_MEMORY
@@ -115,6 +134,17 @@ def await_exec(talk: Conversation, record: Record) -> None:
     raise PyruncError("container init was killed before it could execute its program", code="init-ended")
 
 
+def _hand_over_listener(descriptor: int, pidfd: int, config: Config, record: Record) -> None:
+    """Give the seccomp agent its listener; without, the container cannot run, and is ended."""
+    from pyrunc.lifecycle.seccomp_agent import hand_over
+
+    try:
+        hand_over(descriptor, pidfd, config["linux"]["seccomp"], record, CREATED)
+    except PyruncError:
+        _end(pidfd)
+        raise
+
+
 def _name_of(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
@@ -129,14 +159,19 @@ def run_poststart(record: Record, pidfd: int) -> None:
     if not listed:
         return
     from pyrunc.linux.hooks import run_hooks
-    from pyrunc.linux.signals import SIGKILL, send
 
     try:
         run_hooks("poststart", listed, state_document(record, RUNNING).encode(), record.bundle)
     except PyruncError:
-        try:
-            send(pidfd, SIGKILL)
-        except ProcessLookupError:
-            pass  # it has ended by itself
-        wait_end(pidfd)
+        _end(pidfd)
         raise
+
+
+def _end(pidfd: int) -> None:
+    from pyrunc.linux.signals import SIGKILL, send
+
+    try:
+        send(pidfd, SIGKILL)
+    except ProcessLookupError:
+        pass  # it has ended by itself
+    wait_end(pidfd)

@@ -19,11 +19,15 @@
                          ◀── SAY_REACHED  PRIORITIES ────  (only with process.scheduler or process.ioPriority)
       scheduler, I/O priority
       "go"               ───────────────────────────────▶  credentials, look-up of the program
+                         ◀─────── SAY_LISTENER  fd ──────  its number (only with seccomp notify, without
+      fetched, sent to the agent; "go"  ────────────────▶  no_new_privs)
                          ◀──────── SAY_REACHED  READY ───
       record saved
       "go"               ───────────────────────────────▶  accept on start.sock in the state directory
     runtime (pyrunc start)
-      connect, "go"      ───────────────────────────────▶  startContainer hooks, seccomp, execve
+      connect, "go"      ───────────────────────────────▶  seccomp (with no_new_privs)
+                         ◀─────── SAY_LISTENER  fd ──────  (only with seccomp notify)
+      "go"               ───────────────────────────────▶  startContainer hooks, execve
                          ◀──────── end of file: it runs
 
 At any step SAY_FAILED with the step's number, errno and detail may come instead; then init has ended. Where a
@@ -74,17 +78,17 @@ def give(program: Program, descriptor: Register, said: int, value: int, *, step:
     # struct msghdr: name, its length, parts, their number, control, its length, flags.
     header = program.data(pack("<QIIQQQQiI", 0, 0, 0, part, 1, control, 24, 0, 0))
     program.call("sendmsg", TALK, header, MSG_NOSIGNAL, step=step, of=of)
-
-
-def hear(program: Program, step: str, buffer: int = 0, size: int = 8) -> None:
-    """Emit waiting for the runtime's reply, and ending where the runtime has gone.
     program.given.append((said, value))
 
-    The reply goes into the `size` bytes at `buffer`, the last of which stays NUL.
+
+def hear(program: Program, step: str, buffer: int = 0, size: int = 8, call: str = "read") -> None:
+    """Emit waiting for the runtime's reply, and ending where the runtime has gone.
+
+    The reply goes into the `size` bytes at `buffer`, the last of which stays NUL. `call`: read or recvfrom.
     """
     length = program.register()
     heard = program.label()
-    program.call("read", TALK, buffer or program.buffer(size), size - 1, step=step, into=length)
+    program.call(call, TALK, buffer or program.buffer(size), size - 1, step=step, into=length)
     program.branch(length, NE, 0, heard)
     program.call("exit_group", 1, step="end, because the runtime has gone")
     program.place(heard)

@@ -34,18 +34,6 @@ def check(config: Config, host: Host, report: Report) -> None:
             report.unsupported(f"linux.{name}")
     if "intelRdt" in linux:
         report.unsupported("linux.intelRdt")
-    _check_notify(linux.get("seccomp", {}), report)
-
-
-def _check_notify(seccomp: Any, report: Report) -> None:
-    for name in ("listenerPath", "listenerMetadata"):
-        if seccomp.get(name):
-            report.unsupported(f"linux.seccomp.{name}")
-    if seccomp.get("defaultAction") == "SCMP_ACT_NOTIFY":
-        report.unsupported("linux.seccomp.defaultAction: SCMP_ACT_NOTIFY")
-    for index, rule in enumerate(seccomp.get("syscalls", ())):
-        if rule["action"] == "SCMP_ACT_NOTIFY":
-            report.unsupported(f"linux.seccomp.syscalls[{index}].action: SCMP_ACT_NOTIFY")
 
 
 def _check_version(version: str, report: Report) -> None:

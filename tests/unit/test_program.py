@@ -28,7 +28,7 @@ def define(name: str) -> int:
 def enumerators(kind: str) -> list[str]:
     found = re.search(rf"enum {kind} {{([^}}]*)}}", HEADER.read_text())
     assert found
-    return [word.split("=")[0].strip() for word in found[1].split(",")]
+    return [word.split("=")[0].strip() for word in found[1].rstrip().rstrip(",").split(",")]
 
 
 def test_numbers_are_those_of_the_header() -> None:

@@ -69,44 +69,6 @@ def test_a_config_without_process() -> None:
         ({"linux": {"mountLabel": "x"}}, ["linux.mountLabel"]),
         ({"linux": {"intelRdt": {}}}, ["linux.intelRdt"]),
         ({"linux": {"mountLabel": "", "netDevices": {}, "timeOffsets": {}}}, []),
-        (
-            {
-                "linux": {
-                    "seccomp": {
-                        "defaultAction": "SCMP_ACT_NOTIFY",
-                        "listenerPath": "/s",
-                        "listenerMetadata": "m",
-                    }
-                }
-            },
-            [
-                "linux.seccomp.listenerPath",
-                "linux.seccomp.listenerMetadata",
-                "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY",
-            ],
-        ),
-        (
-            {
-                "linux": {
-                    "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "", "listenerMetadata": ""}
-                }
-            },
-            [],
-        ),
-        (
-            {
-                "linux": {
-                    "seccomp": {
-                        "defaultAction": "SCMP_ACT_ALLOW",
-                        "syscalls": [
-                            {"names": ["a"], "action": "SCMP_ACT_LOG"},
-                            {"names": ["b"], "action": "SCMP_ACT_NOTIFY"},
-                        ],
-                    }
-                }
-            },
-            ["linux.seccomp.syscalls[1].action: SCMP_ACT_NOTIFY"],
-        ),
         ({"linux": {}, "vm": {}, "unknown": 1}, []),
     ],
     ids=lambda value: str(value)[:60],

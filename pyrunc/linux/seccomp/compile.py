@@ -37,6 +37,12 @@ ARCHITECTURES: Final = {
     "s390x": {"S390X": 0x8000_0016, "S390": 0x0000_0016},
 }  # fmt: skip
 
+#: The spec's words as pyseccomp has them.
+ACTIONS: Final = {
+    f"SCMP_ACT_{word}": word
+    for word in ("KILL", "KILL_PROCESS", "KILL_THREAD", "TRAP", "ERRNO", "TRACE", "ALLOW", "LOG", "NOTIFY")
+}
+OPERATORS: Final = {f"SCMP_CMP_{word}": word for word in ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")}
 #: Longest program that the kernel takes: BPF_MAXINSNS of linux/bpf_common.h.
 LONGEST: Final = 4096
 #: From this many names on the filter is a binary tree by number instead of a list, as with runc.
@@ -104,7 +110,7 @@ def _action(library: Any, name: str, number: int | None) -> int:
     elif name == "SCMP_ACT_TRACE":
         value = library.TRACE(number)
     else:
-        value = getattr(library, name.removeprefix("SCMP_ACT_"))
+        value = getattr(library, ACTIONS[name])
     return value
 
 
@@ -166,7 +172,7 @@ def _conditions(library: Any, rule: SyscallRule) -> Iterator[list[Any]]:
 
 
 def _condition(library: Any, argument: SyscallArg) -> Any:
-    op = getattr(library, argument["op"].removeprefix("SCMP_CMP_"))
+    op = getattr(library, OPERATORS[argument["op"]])
     # MASKED_EQ: `value` is the mask, `valueTwo` what has to be left.
     return library.Arg(argument["index"], op, argument["value"], argument.get("valueTwo", 0))
 

@@ -1,0 +1,86 @@
+"""Notifications: system calls that an agent outside of the container decides (SCMP_ACT_NOTIFY, seccomp_unotify(2)).
+
+The kernel gives the listener, a descriptor, to init as it loads the filter. From then on every call of init that the
+profile notifies waits for an agent that does not have the listener yet. So between the load and the moment when the
+agent has it, init makes no call that notifies: it tells the descriptor's number with one call, the runtime takes the
+descriptor (pidfd_getfd(2), `pyrunc.lifecycle.seccomp_agent`) and sends it to the agent, init waits with a second
+call, and closes its own copy with a third. For each there are two to choose from, by the profile. Later calls may
+notify: whoever answers them is there.
+"""
+
+from __future__ import annotations
+
+from errno import EBUSY, EINVAL, ENOSYS
+from struct import pack
+
+from pyrunc.plan.program import TALK
+from pyrunc.plan.talk import SAY_LISTENER, hear
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from pyrunc.config.spec import Seccomp
+    from pyrunc.plan.program import Program, Register
+    from pyrunc.validate.report import Report
+
+#: Actions after which the call is made.
+PASSING: Final = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG")
+#: With which init can tell, wait and close; the first that passes is taken. The first three arguments mean the same.
+TELLING: Final = ("write", "sendto")
+WAITING: Final = ("read", "recvfrom")
+CLOSING: Final = ("close", "close_range")
+
+
+def check(profile: Seccomp, report: Report) -> None:
+    """A profile that notifies needs an agent, and has to let init tell the number of the listener."""
+    if not profile.get("listenerPath"):
+        report.error(
+            "linux.seccomp.listenerPath",
+            "is missing, and the profile has SCMP_ACT_NOTIFY",
+            "name the socket of the agent that is to be notified",
+        )
+    if not any(passes(profile, name) for name in TELLING):
+        report.error(
+            "linux.seccomp",
+            f"SCMP_ACT_NOTIFY needs {' or '.join(TELLING)} to be allowed: init hands the listener over with it, "
+            "before an agent could be notified",
+            f"allow one of them without conditions ({PASSING[0]})",
+        )
+
+
+def passes(profile: Seccomp, name: str) -> bool:
+    """Whether the profile lets the system call `name` through, whatever its arguments."""
+    default = profile["defaultAction"] in PASSING
+    rules = [rule for rule in profile.get("syscalls") or () if name in rule["names"]]
+    if any(rule["action"] not in PASSING for rule in rules):
+        return False
+    return default or any(not rule.get("args") for rule in rules)
+
+
+def _best(profile: Seccomp, names: tuple[str, ...]) -> str:
+    return next((name for name in names if passes(profile, name)), names[0])
+
+
+def plan_hand_over(profile: Seccomp, program: Program, listener: Register) -> None:
+    """Emit telling the runtime which descriptor the listener is, waiting until it has it, and closing it."""
+    of = "linux.seccomp.listenerPath"
+    message = program.data(pack("<IIq", SAY_LISTENER, 0, -1))
+    program.store(message + 8, listener, 8)
+    step = "tell the runtime of the seccomp listener"
+    program.call(_best(profile, TELLING), TALK, message, 16, step=step, of=of)
+    hear(program, "wait until the seccomp agent has the listener", call=_best(profile, WAITING))
+    # Were it left open, a call that waits for an answer would go on waiting when the agent ends; so it gets ENOSYS.
+    closing = _best(profile, CLOSING)
+    last = (listener, 0) if closing == "close_range" else ()
+    program.call(closing, listener, *last, step="close the seccomp listener", of=of)
+
+
+def explain(number: int, path: str) -> str:
+    """The remedy for a step of init, from the JSON path `path`, that failed in a container with notifications."""
+    if path == "linux.seccomp":
+        if number == EBUSY:
+            return "this process is under a filter with a listener already, and the kernel allows one"
+        if number == EINVAL:
+            return "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs Linux 5.19"
+    return "the seccomp agent has ended without an answer" if number == ENOSYS else ""
