@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import E2BIG, ENOMEM
+from errno import E2BIG, EDQUOT, ENOMEM
 
 from pyrunc.errors import PyruncError
 from pyrunc.linux.seccomp import notifies
@@ -63,6 +63,8 @@ def word(error: StepFailed, config: Config, root: int = -1) -> PyruncError:
 
         process = config["process"]
         error.remedy = explain_exec_failure(root, candidates(process), error.number, process["cwd"])
+    elif error.number == EDQUOT and error.step == "join a new session keyring":
+        error.remedy = "raise kernel.keys.maxkeys, or keep the caller's keyring with --no-new-keyring"
     if not error.remedy:
         profile = config.get("linux", {}).get("seccomp")
         if profile and notifies(profile):

@@ -1,28 +1,51 @@
-"""Session keyring: a new one for the container, so that it cannot read the caller's keys (keyrings(7))."""
+"""Session keyring: a new one for the container, so that it cannot read the caller's keys (keyrings(7), keyctl(2))."""
 
 from __future__ import annotations
 
-from errno import EDQUOT, ENOSYS, EPERM
+from errno import ENOSYS, EPERM
+
+from pyrunc.linux.namespaces import has
+from pyrunc.plan.program import LT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from pyrunc.config.spec import Config
     from pyrunc.plan.program import Program
 
+#: linux/keyctl.h
 KEYCTL_JOIN_SESSION_KEYRING: Final = 1
+KEYCTL_SETPERM: Final = 5
+
+#: What the kernel gives a new session keyring: its possessor everything, its owner to view, read and link it.
+NEW: Final = 0x3F13_0000
+#: KEY_USR_SEARCH: without it nobody, not even its owner, finds the keyring again by its name to join it.
+OWNER_MAY_SEARCH: Final = 0x0008_0000
+#: KEY_OTH_SEARCH: in a user namespace the owner's id need not be that of whoever joins later. Names are known only
+#: within the user namespace.
+OTHERS_MAY_SEARCH: Final = 0x0000_0008
 
 
-def plan(container_id: str, program: Program) -> None:
-    """Emit joining a new session keyring `_ses.ID`.
+def plan(config: Config, container_id: str, program: Program) -> None:
+    """Emit joining a session keyring `_ses.ID` of the container's own, open to whoever joins the container later.
 
-    Kernels without keys have nothing to protect (ENOSYS). Where an outer container forbids keyctl (EPERM)
-    the caller's keyring is already that container's. The quota of keys (EDQUOT) is no reason not to start.
+    Kernels without keys have nothing to protect (ENOSYS). Where an outer container forbids keyctl (EPERM) the
+    caller's keyring is already that container's, and is out of reach. Anything else is a failure, EDQUOT too: the
+    container would keep the caller's keys.
     """
+    keyring = program.register()
+    without = program.label()
     program.call(
         "keyctl",
         KEYCTL_JOIN_SESSION_KEYRING,
         f"_ses.{container_id}",
         step="join a new session keyring",
-        tolerate=(ENOSYS, EPERM, EDQUOT),
+        into=keyring,
+        tolerate=(ENOSYS, EPERM),
     )
+    program.branch(keyring, LT, 0, without, "there are no keys to protect")
+    permissions = NEW | (OTHERS_MAY_SEARCH if has(config, "user") else OWNER_MAY_SEARCH)
+    program.call("keyctl", KEYCTL_SETPERM, keyring, permissions, step="let the session keyring be joined")
+    program.place(without)
+    program.release(keyring)

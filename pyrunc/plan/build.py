@@ -168,7 +168,7 @@ def _plan_before_root(
             from pyrunc.linux import selinux
 
             selinux.plan_keys(config, program, proc)
-        keyring.plan(choices.container_id, program)
+        keyring.plan(config, choices.container_id, program)
     namespaces.plan_cgroup(config, program)
     time_offsets.plan(config, host, program)
     network.plan_loopback(config, program)
