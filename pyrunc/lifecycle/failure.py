@@ -53,6 +53,14 @@ def word(error: StepFailed, config: Config, root: int = -1) -> PyruncError:
         from pyrunc.linux.mounts.explain import explain
 
         error.remedy = explain(error.path, config, error.number)
+    elif error.path == "process.apparmorProfile":
+        from pyrunc.linux import apparmor
+
+        error.remedy = apparmor.explain(error.number)
+    elif error.path == "process.selinuxLabel":
+        from pyrunc.linux import selinux
+
+        error.remedy = selinux.explain(error.number)
     elif error.path == "linux.memoryPolicy":
         from pyrunc.linux import memory_policy
 

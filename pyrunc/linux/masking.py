@@ -79,7 +79,7 @@ def plan(config: Config, host: Host, program: Program) -> None:
     for index, path in enumerate(readonly):
         _plan_readonly(points, path, f"{_READONLY}[{index}]")
     if masked:
-        _plan_masks(points, masked)
+        _plan_masks(config, points, masked)
     points.close(root)
 
 
@@ -98,7 +98,7 @@ def _plan_readonly(points: Points, path: str, of: str) -> None:
     program.place(missing)
 
 
-def _plan_masks(points: Points, paths: list[str]) -> None:
+def _plan_masks(config: Config, points: Points, paths: list[str]) -> None:
     """Emit covering files with the null device and directories with one empty read-only tmpfs, cloned for each."""
     program = points.program
     null, sound = program.register(), program.register()
@@ -121,7 +121,7 @@ def _plan_masks(points: Points, paths: list[str]) -> None:
     plan_verify(program, null, "", S_IFCHR, 1, 3, different, step, _MASKED)
     program.set(sound, 1)
     program.place(different)
-    empty, attached = _plan_empty(program), program.register()
+    empty, attached = _plan_empty(config, program), program.register()
     program.set(attached, 0)
     for index, path in enumerate(paths):
         _plan_mask(points, path, empty, attached, null, sound, f"{_MASKED}[{index}]")
@@ -166,12 +166,19 @@ def _plan_mask(
     program.place(missing)
 
 
-def _plan_empty(program: Program) -> Register:
+def _plan_empty(config: Config, program: Program) -> Register:
     """Emit making a tmpfs with room for nothing but its root, mounted nowhere yet."""
     context, mount = program.register(), program.register()
     step = "make the empty directory for masked paths"
     program.call("fsopen", "tmpfs", FSOPEN_CLOEXEC, step=step, of=_MASKED, into=context)
-    for name, value in (("source", "tmpfs"), ("nr_blocks", "1"), ("nr_inodes", "1"), ("mode", "0755")):
+    settings: list[tuple[str, str | None]]
+    settings = [("source", "tmpfs"), ("nr_blocks", "1"), ("nr_inodes", "1"), ("mode", "0755")]
+    if config.get("linux", {}).get("mountLabel"):
+        from pyrunc.linux import selinux
+
+        settings = selinux.with_context(config, "tmpfs", settings)
+    for name, value in settings:
+        assert value is not None
         program.call("fsconfig", context, FSCONFIG_SET_STRING, name, value, 0, step=step, of=_MASKED)
     program.call("fsconfig", context, FSCONFIG_CMD_CREATE, 0, 0, 0, step=step, of=_MASKED)
     attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC

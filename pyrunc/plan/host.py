@@ -19,6 +19,8 @@ class Host:
 
     `memory_nodes`: the NUMA nodes that have memory, asked for linux.memoryPolicy only; empty: not known.
 
+    `security_modules`: those of "apparmor" and "selinux" that are at work, asked only where something is labelled.
+
     `capabilities`: what this process can pass on (bit n: capability n); `last_capability`: the kernel's last.
 
     Filled by `pyrunc.linux.mounts.facts.gather`: `bundle`: the bundle's absolute path; `bundle_real`: with
@@ -46,6 +48,7 @@ class Host:
         "root_mode",
         "root_real",
         "rootless",
+        "security_modules",
         "sources",
     )
 
@@ -57,6 +60,7 @@ class Host:
         self.namespaces: dict[str, int] = {}
         self.cgroups: dict[str, str] = {}
         self.memory_nodes: frozenset[int] = frozenset()
+        self.security_modules: frozenset[str] = frozenset(("apparmor", "selinux"))
         self.last_capability = 40
         self.capabilities = (1 << self.last_capability + 1) - 1
         self.bundle = "/"

@@ -12,26 +12,14 @@ if TYPE_CHECKING:
 
 DIGITS = frozenset("0123456789")
 WORD = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-")
-#: Properties whose absent, empty and zero values all mean "nothing to do". (`intelRdt` is not one of them: an empty
-#: object asks for a group of its own.)
-LATER_IN_PROCESS = ("apparmorProfile", "selinuxLabel")
-LATER_IN_LINUX = ("mountLabel",)
 
 
 def check(config: Config, host: Host, report: Report) -> None:
     """Report an unknown version, a missing process, and everything that this version of pyrunc does not do yet."""
     _check_version(config["ociVersion"], report)
-    process: Any = config.get("process")
-    if process is None:
+    if config.get("process") is None:
         report.error("process", "is missing", "name the program to run; pyrunc resolves it when it creates")
-    else:
-        for name in LATER_IN_PROCESS:
-            if process.get(name):
-                report.unsupported(f"process.{name}")
     linux: Any = config.get("linux", {})
-    for name in LATER_IN_LINUX:
-        if linux.get(name):
-            report.unsupported(f"linux.{name}")
     if "intelRdt" in linux:
         report.unsupported("linux.intelRdt")
 

@@ -44,6 +44,9 @@ SELDOM = (
     ("cpu_affinity", "process", ("execCPUAffinity",)),
     ("net_devices", "linux", ("netDevices",)),
     ("scheduler", "process", ("scheduler",)),
+    ("apparmor", "process", ("apparmorProfile",)),
+    ("selinux", "process", ("selinuxLabel",)),
+    ("selinux", "linux", ("mountLabel",)),
     ("memory_policy", "linux", ("memoryPolicy",)),
 )
 
@@ -63,10 +66,13 @@ def check_rules(config: Config, host: Host, report: Report) -> None:
     basics.check(config, host, report)
     for name in ROOMS:
         room(name).check(config, host, report)
+    seldom = []
     for name, part, properties in SELDOM:
         values: Any = config.get(part) or {}
         if any(values.get(key) for key in properties):
-            room(name).check(config, host, report)
+            seldom.append(name)
+    for name in dict.fromkeys(seldom):  # each once
+        room(name).check(config, host, report)
     if report.problems:
         raise Rejected(report.problems)
 

@@ -63,12 +63,8 @@ def test_a_config_without_process() -> None:
 @pytest.mark.parametrize(
     ("config", "paths"),
     [
-        ({"process": {**PROCESS, "apparmorProfile": "x"}}, ["process.apparmorProfile"]),
-        ({"process": {**PROCESS, "selinuxLabel": "x"}}, ["process.selinuxLabel"]),
-        ({"process": {**PROCESS, "apparmorProfile": "", "selinuxLabel": "", "execCPUAffinity": {}}}, []),
-        ({"linux": {"mountLabel": "x"}}, ["linux.mountLabel"]),
         ({"linux": {"intelRdt": {}}}, ["linux.intelRdt"]),
-        ({"linux": {"mountLabel": "", "netDevices": {}, "timeOffsets": {}}}, []),
+        ({"linux": {"netDevices": {}, "timeOffsets": {}}}, []),
         ({"linux": {}, "vm": {}, "unknown": 1}, []),
     ],
     ids=lambda value: str(value)[:60],

@@ -59,7 +59,7 @@ def plan_cgroup_mount(
         tree = _plan_v2(host, points, mount.get("source") or "cgroup", options, step, of)
         points.move(tree, point, step=step, of=of)
     else:
-        tree = _plan_v1(host, points, options, point, step, of)
+        tree = _plan_v1(config, host, points, options, point, step, of)
     for propagation, recursive in options.propagation:
         points.change(
             tree, propagation=propagation, recursive=recursive, step=f"{step}: set the propagation", of=of
@@ -71,11 +71,17 @@ def plan_cgroup_mount(
         points.close(tree, point)
 
 
-def _plan_v1(host: Host, points: Points, options: Options, point: Register, step: str, of: str) -> Register:
+def _plan_v1(
+    config: Config, host: Host, points: Points, options: Options, point: Register, step: str, of: str
+) -> Register:
     program = points.program
     attributes = options.set | options.set_all
     failures = filesystem.Failures(program)
     settings: list[tuple[str, str | None]] = [("mode", "755")]
+    if config.get("linux", {}).get("mountLabel"):
+        from pyrunc.linux import selinux
+
+        settings = selinux.with_context(config, "tmpfs", settings)
     writable = attributes & ~MOUNT_ATTR_RDONLY
     base = filesystem.make(program, failures, "tmpfs", "tmpfs", settings, writable, step=step, of=of)
     failures.emit()

@@ -139,7 +139,7 @@ def plan(
         else:
             step = f"mount {kind} on {path}"
             straight = kind in ORDINARY or (image_known and not points.is_covered(path))
-            point, tree = _plan_filesystem(points, failures, mount, options, path, straight, step, of)
+            point, tree = _plan_filesystem(config, points, failures, mount, options, path, straight, step, of)
             if _is_idmapped(mount, options):
                 from pyrunc.linux.mounts import idmapped
 
@@ -225,6 +225,7 @@ def _plan_bind(points: Points, tree: Register, options: Options, path: str, step
 
 
 def _plan_filesystem(
+    config: Config,
     points: Points,
     failures: filesystem.Failures,
     mount: Mount,
@@ -237,6 +238,11 @@ def _plan_filesystem(
     program = points.program
     kind = mount["type"]
     settings = filesystem.settings_of(kind, options)
+    labelled = bool(config.get("linux", {}).get("mountLabel"))
+    if labelled:
+        from pyrunc.linux import selinux
+
+        settings = selinux.with_context(config, kind, settings)
     inherit = kind == "tmpfs" and all(name != "mode" for name, _ in settings)
     made = program.register()
     point = points.point(path, step=step, of=of, straight=straight, made=made if inherit else None)
@@ -247,6 +253,8 @@ def _plan_filesystem(
     tree = filesystem.make(
         program, failures, kind, mount.get("source", ""), settings, attributes, step=step, of=of
     )
+    if labelled:
+        selinux.plan_relabel(config, program, kind, tree, step, of)
     if mode is not None:
         fresh = program.label()
         program.branch(made, EQ, 0, fresh)
