@@ -10,16 +10,31 @@ import pytest
 
 from tests.support import footprint, scratch
 from tests.support.installed import runtime_command
-from tests.support.runtime import Runtime
+from tests.support.runtime import SYSTEMD, Runtime
 
 SESSION = pytest.StashKey[Path]()
+MARKERS = {
+    "needs_root": "needs others' ids, devices, mounts or cgroups where it wants them; left out as an ordinary user",
+    "cgroupfs": "is about cgroups at a path of its own choice, so not for PYRUNC_TEST_CGROUP_MANAGER=systemd",
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder that all workers of this run share; adopt the orphans of whatever the tests start."""
     footprint.become_subreaper()
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
     worker = getattr(config, "workerinput", None)
     config.stash[SESSION] = Path(worker["session"]) if worker else scratch.make("pyrunc-test-session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take out what is not for this user and this cgroup manager; the others show that it can be done."""
+    unfit = ["needs_root"] * (os.geteuid() != 0) + ["cgroupfs"] * SYSTEMD
+    out = {item for item in items if any(map(item.get_closest_marker, unfit))}
+    if out:
+        config.hook.pytest_deselected(items=[item for item in items if item in out])
+        items[:] = [item for item in items if item not in out]
 
 
 @pytest.hookimpl(optionalhook=True)

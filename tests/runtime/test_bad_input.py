@@ -495,6 +495,7 @@ def test_destination_through_a_link_out(case: Case, target: str) -> None:
     assert list(victim.iterdir()) == []
 
 
+@pytest.mark.needs_root
 def test_cgroup_path_is_not_writable(case: Case) -> None:
     """The cgroup file systems are read-only here (a nested container, say)."""
     script = (

@@ -26,7 +26,7 @@ def limited(runtime: Runtime, **resources: Any) -> Bundle:
 
 def value(container: Container, controller: str, file: str) -> str:
     """What a file of the container's cgroup says."""
-    return Path("/sys/fs/cgroup", controller, container.id, file).read_text().strip()
+    return (container.cgroup(controller) / file).read_text().strip()
 
 
 @only_v1
@@ -76,6 +76,7 @@ def test_swap(runtime: Runtime) -> None:
         assert value(container, "memory", "memory.memsw.limit_in_bytes") == str(96 << 20)
 
 
+@pytest.mark.cgroupfs
 @only_v1
 def test_cpuset_of_nested_path(runtime: Runtime) -> None:
     """Parents that are made on the way must be filled first."""
@@ -92,7 +93,7 @@ def test_cpuset_of_nested_path(runtime: Runtime) -> None:
 def test_process_is_in_every_hierarchy(runtime: Runtime) -> None:
     with runtime.running(runtime.bundle().sleeper()) as container:
         lines = Path(f"/proc/{container.pid}/cgroup").read_text().splitlines()
-        inside = {line.split(":")[1] for line in lines if line.endswith("/" + container.id)}
+        inside = {line.split(":")[1] for line in lines if line.endswith("/" + container.cgroup_name)}
         if V2:
             assert inside == {""}
         else:
@@ -121,6 +122,7 @@ def test_default_path(runtime: Runtime) -> None:
     before.assert_unchanged()
 
 
+@pytest.mark.cgroupfs
 @pytest.mark.parametrize("form", ["absolute", "relative", "dots"])
 def test_path(runtime: Runtime, form: str) -> None:
     bundle = runtime.bundle().sleeper()
@@ -145,6 +147,7 @@ def test_path(runtime: Runtime, form: str) -> None:
     before.assert_unchanged()
 
 
+@pytest.mark.cgroupfs
 def test_path_does_not_escape(runtime: Runtime) -> None:
     """`..` stays below the cgroup mount."""
     bundle = runtime.bundle().sleeper()
@@ -269,6 +272,7 @@ def test_bad_device_rules(runtime: Runtime, rule: dict[str, Any]) -> None:
 # -- refused ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.cgroupfs
 def test_cgroup_that_is_in_use(runtime: Runtime) -> None:
     """Two containers in one cgroup: the second is refused, the first not disturbed."""
     first = runtime.bundle().sleeper()
@@ -326,7 +330,7 @@ def test_cgroups_made_inside_are_removed(runtime: Runtime) -> None:
     before = runtime.footprint(bundle)
     container = runtime.container(bundle)
     container.create().ok()
-    top = Path("/sys/fs/cgroup") / ("" if V2 else "pids") / container.id
+    top = container.cgroup("" if V2 else "pids")
     (top / "made" / "inside").mkdir(parents=True)
     container.delete("--force").ok()
     before.assert_unchanged()

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(not V2, reason="this host has cgroup v1")
 UID = GID = 47110
 
 
+@pytest.mark.cgroupfs
 @pytest.mark.parametrize(
     "resources,expected",
     [
@@ -81,6 +82,7 @@ def test_what_v2_cannot_hold(runtime: Runtime, resources: dict[str, Any], word: 
     before.assert_unchanged()
 
 
+@pytest.mark.cgroupfs
 def test_cgroup_whose_children_have_controllers(runtime: Runtime) -> None:
     """No Internal Process Constraint: the kernel puts no process there, and the message says why."""
     home = Path(f"/sys/fs/cgroup/{runtime.tag}-inner")
@@ -113,6 +115,7 @@ def delegated(runtime: Runtime) -> Path:
     return top
 
 
+@pytest.mark.needs_root
 def test_rootless_limits_in_a_delegated_cgroup(runtime: Runtime, delegated: Path) -> None:
     """Without cgroupsPath the container's cgroup lies beside that of the caller."""
     enter = f'echo $$ > {delegated}/session/cgroup.procs; exec "$@"'
@@ -133,6 +136,7 @@ def test_rootless_limits_in_a_delegated_cgroup(runtime: Runtime, delegated: Path
     before.assert_unchanged()
 
 
+@pytest.mark.needs_root
 def test_rootless_from_outside_of_the_delegated_cgroup(runtime: Runtime, delegated: Path) -> None:
     """The kernel lets nobody but root move a process into a delegated cgroup from elsewhere."""
     user = runtime.as_user(UID, GID)

@@ -41,7 +41,7 @@ def test_twenty_runs_at_once(runtime: Runtime) -> None:
         own = runtime.folder / f"copy-{id}"
         own.mkdir()
         bundle.config["root"]["path"] = str(bundle.rootfs)
-        bundle.linux["cgroupsPath"] = f"/{id}"
+        bundle.linux["cgroupsPath"] = runtime.cgroups_path(id)
         place = runtime.put(bundle, id)
         (own / "config.json").write_text(Path(place, "config.json").read_text())
         calls.append(runtime.spawn("run", "--bundle", str(own), id))
@@ -159,6 +159,7 @@ def test_init_killed_during_create(runtime: Runtime) -> None:
     before.assert_unchanged()
 
 
+@pytest.mark.needs_root
 def test_full_state_directory(runtime: Runtime) -> None:
     """No space for the record: a clear error, nothing left behind."""
     full = runtime.folder / "full"
@@ -174,6 +175,7 @@ def test_full_state_directory(runtime: Runtime) -> None:
     before.assert_unchanged()
 
 
+@pytest.mark.needs_root
 def test_readonly_state_directory(runtime: Runtime) -> None:
     twin = runtime.like()
     twin.root = runtime.folder / "readonly" / "state"

@@ -9,6 +9,8 @@ import pytest
 from tests.support.bundle import Bundle
 from tests.support.runtime import Runtime
 
+pytestmark = pytest.mark.needs_root
+
 
 def filled(runtime: Runtime) -> Bundle:
     """A bundle with some of everything below /area, over which a tmpfs is to be mounted."""

@@ -335,6 +335,7 @@ def test_bad_hooks(runtime: Runtime, bundle: Bundle, hook: dict[str, Any], words
     before.assert_unchanged()
 
 
+@pytest.mark.needs_root
 @pytest.mark.parametrize("verb", ["create", "run"])
 def test_what_cannot_be_undone_is_told(runtime: Runtime, bundle: Bundle, verb: str) -> None:
     """The hook's failure is the error; what it keeps from being removed is a warning."""
@@ -349,6 +350,7 @@ def test_what_cannot_be_undone_is_told(runtime: Runtime, bundle: Bundle, verb: s
     subprocess.run(["umount", place], check=True)
 
 
+@pytest.mark.needs_root
 def test_child_of_a_failing_container_hook(runtime: Runtime, bundle: Bundle) -> None:
     """It belongs to the container, and ends with it, also where no PID namespace ends."""
     bundle.without_namespace("pid").hook("createContainer", "sleep 60 & sleep 61 & exit 3")
@@ -386,6 +388,7 @@ def test_poststop_after_the_bundle_has_gone(runtime: Runtime, bundle: Bundle, di
     assert diary.lines() == ["ran"]
 
 
+@pytest.mark.needs_root
 @pytest.mark.parametrize("kind", ["createContainer", "startContainer"])
 @pytest.mark.parametrize("mapped", [False, True])
 def test_container_hook_gets_no_file_of_the_host(

@@ -93,6 +93,7 @@ def test_dots_in_a_destination(runtime: Runtime, destination: str) -> None:
     before.assert_unchanged()
 
 
+@pytest.mark.needs_root
 @pytest.mark.parametrize("destination", ["/proc", "/sys"])
 @pytest.mark.parametrize("kind", ["elsewhere", "host"])
 def test_proc_and_sys_as_links(runtime: Runtime, victim: Path, destination: str, kind: str) -> None:
@@ -136,6 +137,7 @@ def test_entries_of_dev_as_links(runtime: Runtime, victim: Path, name: str) -> N
         outcome.fails("/dev")
 
 
+@pytest.mark.needs_root
 @pytest.mark.parametrize("kind", TARGETS)
 @pytest.mark.parametrize("path", ["/evil", "/evil/device"])
 def test_device_through_a_link(runtime: Runtime, victim: Path, kind: str, path: str) -> None:
@@ -161,6 +163,7 @@ def test_paths_through_a_link(runtime: Runtime, victim: Path, property: str, kin
         outcome.fails("/evil")
 
 
+@pytest.mark.needs_root
 @pytest.mark.parametrize("what", ["regular", "link", "zero", "fifo"])
 def test_dev_null_that_is_none(runtime: Runtime, victim: Path, what: str) -> None:
     """CVE-2025-31133: what masks a file is the real null device, not what the image calls /dev/null."""
@@ -246,6 +249,7 @@ def test_sys_fs_cgroup_as_a_link(runtime: Runtime, victim: Path) -> None:
         outcome.fails("/sys/fs/cgroup")
 
 
+@pytest.mark.needs_root
 def test_tmpcopyup_does_not_follow_links(runtime: Runtime, victim: Path) -> None:
     """What is copied up is the image's, also where the image has links, devices and sockets."""
     bundle = runtime.bundle()

@@ -22,6 +22,8 @@ MOMENTS = 25
 #: only where its first argument begins like this.
 SIGNALLED = """
 import importlib, os, sys
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.cgroupfs]
 sys.path.insert(0, sys.argv[1])
 module, name, begin, number, words = *sys.argv[2:5], int(sys.argv[5]), sys.argv[6:]
 owner = importlib.import_module(module)

@@ -127,11 +127,13 @@ def test_one_dash_and_equals(runtime: Runtime) -> None:
     assert runtime.state_of(id)["status"] == "running"
 
 
+@pytest.mark.needs_root
 def test_rootless_flag_is_accepted(runtime: Runtime) -> None:
     runtime.globals = ["--rootless=false"]
     assert runtime.ask(runtime.bundle(), "pid")["pid"] == 1
 
 
+@pytest.mark.needs_root
 def test_spec(runtime: Runtime) -> None:
     """What `spec` writes runs, in the bundle it is written to."""
     bundle = runtime.bundle()
@@ -150,6 +152,7 @@ def test_spec(runtime: Runtime) -> None:
     assert runtime.ask(bundle, "pid", "caps")["pid"] == 1
 
 
+@pytest.mark.needs_root
 def test_spec_rootless(runtime: Runtime) -> None:
     user = runtime.as_user(1000, 1000)
     place = runtime.folder / "user-1000" / "bundle"

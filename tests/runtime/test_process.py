@@ -75,6 +75,7 @@ def test_malformed_env(runtime: Runtime, entry: str) -> None:
     before.assert_unchanged()
 
 
+@pytest.mark.needs_root
 @pytest.mark.parametrize(
     "uid,given,home",
     [
@@ -138,6 +139,7 @@ def test_cwd_through_a_link_of_the_image(runtime: Runtime) -> None:
     assert runtime.ask(bundle, "cwd")["cwd"] == "/area"
 
 
+@pytest.mark.needs_root
 def test_cwd_closed_to_root_without_capabilities_but_open_to_the_user(runtime: Runtime) -> None:
     bundle = runtime.bundle()
     (bundle.rootfs / "area").chmod(0o700)
@@ -147,6 +149,7 @@ def test_cwd_closed_to_root_without_capabilities_but_open_to_the_user(runtime: R
     assert runtime.ask(bundle, "cwd")["cwd"] == "/area"
 
 
+@pytest.mark.needs_root
 def test_user(runtime: Runtime) -> None:
     bundle = runtime.bundle()
     bundle.process["user"] = {"uid": 1000, "gid": 1001, "additionalGids": [5, 1002, 0], "umask": 0o27}
@@ -156,6 +159,7 @@ def test_user(runtime: Runtime) -> None:
     assert ids["umask"] == 0o27
 
 
+@pytest.mark.needs_root
 def test_no_additional_gids_means_none(runtime: Runtime) -> None:
     """The caller's groups are dropped."""
     bundle = runtime.bundle()
@@ -194,6 +198,7 @@ def test_capabilities(runtime: Runtime) -> None:
     assert said["inheritable"] == [CAP_CHOWN, CAP_KILL]
 
 
+@pytest.mark.needs_root
 def test_capabilities_of_a_user(runtime: Runtime) -> None:
     """Only ambient ones survive the execve of an ordinary user."""
     bundle = runtime.bundle()
@@ -219,6 +224,7 @@ def test_inheritable_stays_empty(runtime: Runtime) -> None:
     assert runtime.ask(runtime.bundle(), "caps")["caps"]["inheritable"] == []
 
 
+@pytest.mark.needs_root
 def test_capability_that_cannot_be_granted_is_a_warning(runtime: Runtime) -> None:
     """CAP_SYS_RESOURCE (24) is outside this host's bounding set: config.md wants a warning, not an error."""
     with open("/proc/self/status") as file:
@@ -360,6 +366,7 @@ def test_name_without_uts_namespace(runtime: Runtime, name: str) -> None:
     before.assert_unchanged()
 
 
+@pytest.mark.needs_root
 def test_sysctl(runtime: Runtime) -> None:
     bundle = runtime.bundle()
     bundle.linux["sysctl"] = {

@@ -34,6 +34,7 @@ def mounts(runtime: Runtime, bundle: Bundle) -> dict[str, Mount]:
     return table(runtime.ask(bundle, "mounts")["mounts"])
 
 
+@pytest.mark.needs_root
 def test_default_mounts(runtime: Runtime) -> None:
     seen = mounts(runtime, runtime.bundle())
     assert seen["/proc"].type == "proc"
@@ -47,6 +48,7 @@ def test_default_mounts(runtime: Runtime) -> None:
     assert "/" in seen
 
 
+@pytest.mark.needs_root
 def test_nothing_of_the_host_is_mounted(runtime: Runtime) -> None:
     seen = mounts(runtime, runtime.bundle())
     expected = {"/", "/proc", "/dev", "/dev/pts", "/dev/shm", "/sys"}
@@ -132,6 +134,7 @@ def test_type_of_a_bind_mount_is_a_dummy(runtime: Runtime, folder: Path, kind: s
     assert runtime.ask(bundle, "read /area/x")["read /area/x"] == "here"
 
 
+@pytest.mark.needs_root
 @pytest.mark.parametrize(
     "options,present,absent",
     [
@@ -193,6 +196,7 @@ def test_options_that_are_known(runtime: Runtime, option: str) -> None:
     assert "/area" in mounts(runtime, runtime.bundle().mount("/area", "tmpfs", "tmpfs", option))
 
 
+@pytest.mark.needs_root
 def test_unknown_option_is_data(runtime: Runtime) -> None:
     seen = mounts(
         runtime, runtime.bundle().mount("/area", "tmpfs", "tmpfs", "size=128k", "mode=1750", "uid=7")
@@ -215,6 +219,7 @@ def test_unknown_file_system(runtime: Runtime) -> None:
     runtime.run(runtime.bundle().mount("/area", "nosuchfs", "none")).fails("nosuchfs", "no such device")
 
 
+@pytest.mark.needs_root
 @pytest.mark.parametrize(
     "options,effect",
     [
@@ -243,6 +248,7 @@ def test_ro_alone_is_not_recursive(runtime: Runtime) -> None:
     assert "ro" in seen["/area"].options and "rw" in seen["/area/pts"].options
 
 
+@pytest.mark.needs_root
 @pytest.mark.parametrize(
     "option",
     [
@@ -263,6 +269,7 @@ def test_recursive_flags_that_clear(runtime: Runtime, folder: Path, option: str)
     assert "/area" in mounts(runtime, runtime.bundle().bind(folder, "/area", "rbind", option))
 
 
+@pytest.mark.needs_root
 def test_bind_without_recursion(runtime: Runtime) -> None:
     seen = mounts(runtime, runtime.bundle().bind("/dev", "/area"))
     assert not [point for point in seen if point.startswith("/area/")]
@@ -309,6 +316,7 @@ def in_shared_mounts(runtime: Runtime) -> Runtime:
     return twin
 
 
+@pytest.mark.needs_root
 @pytest.mark.parametrize(
     "propagation,tags",
     [
@@ -340,6 +348,7 @@ def test_unknown_rootfs_propagation(runtime: Runtime) -> None:
     runtime.run(bundle).fails("rootfsPropagation")
 
 
+@pytest.mark.needs_root
 def test_container_mounts_do_not_reach_a_shared_host(runtime: Runtime) -> None:
     twin = runtime.like()
     list_after = 'mount --make-rshared /; "$@" >/dev/null; exec cat /proc/self/mountinfo'
@@ -348,6 +357,7 @@ def test_container_mounts_do_not_reach_a_shared_host(runtime: Runtime) -> None:
     assert "marker-of-the-test" not in twin.run(bundle).ok().out
 
 
+@pytest.mark.needs_root
 def test_slave_receives_mounts_of_the_host(runtime: Runtime, folder: Path) -> None:
     """rslave bind: what the host mounts later appears inside."""
     source = folder / "source"
@@ -374,6 +384,7 @@ def test_tmpfs_takes_the_mode_of_its_mount_point(runtime: Runtime) -> None:
     assert runtime.ask(bundle, "stat /area")["stat /area"]["mode"] == 0o1701
 
 
+@pytest.mark.needs_root
 def test_tmpcopyup(runtime: Runtime) -> None:
     bundle = runtime.bundle()
     work = bundle.rootfs / "area"

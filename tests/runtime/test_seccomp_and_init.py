@@ -59,6 +59,7 @@ def test_a_start_container_hook_is_under_the_filter(runtime: Runtime) -> None:
     runtime.run(bundle.ask("seccomp")).ok()
 
 
+@pytest.mark.needs_root
 @pytest.mark.parametrize("value", ["0", "1"])
 def test_where_memfds_are_not_executable(runtime: Runtime, value: str) -> None:
     """vm.memfd_noexec belongs to the PID namespace (memfd_create(2))."""

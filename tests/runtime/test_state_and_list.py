@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import time
 from datetime import datetime
@@ -76,7 +77,7 @@ def test_list(runtime: Runtime) -> None:
     assert set(entries) == {first.id, second.id}
     entry = entries[first.id]
     assert list(entry) == ["ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "owner"]
-    assert entry["owner"] == "root"
+    assert entry["owner"] == pwd.getpwuid(os.geteuid()).pw_name
     assert entry["status"] == "created" and entries[second.id]["status"] == "running"
     assert entry["pid"] == first.pid
     table = runtime.verb("list").ok().out.splitlines()

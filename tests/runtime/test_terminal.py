@@ -88,6 +88,7 @@ def test_interrupt_key(runtime: Runtime) -> None:
         master.read('"signal","answer":28}')
 
 
+@pytest.mark.needs_root
 def test_terminal_belongs_to_the_user(runtime: Runtime) -> None:
     bundle = terminal_bundle(runtime, "stat /dev/pts/0", "open /dev/tty rw")
     bundle.process["user"] = {"uid": 1000, "gid": 1000}
@@ -99,6 +100,7 @@ def test_terminal_belongs_to_the_user(runtime: Runtime) -> None:
         assert said["open /dev/tty rw"] == 0
 
 
+@pytest.mark.needs_root
 def test_terminal_in_a_user_namespace(runtime: Runtime) -> None:
     bundle = terminal_bundle(runtime, "tty").map_ids()
     container = runtime.container(bundle)

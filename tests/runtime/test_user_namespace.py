@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.runtime import Runtime
 
+pytestmark = pytest.mark.needs_root
+
 UID = GID = 1000
 
 
@@ -166,6 +168,7 @@ def test_rootless_needs_a_user_namespace(runtime: Runtime) -> None:
     user.run(runtime.bundle()).fails("user namespace")
 
 
+@pytest.mark.cgroupfs
 def test_rootless_cannot_have_limits_without_a_cgroup(runtime: Runtime) -> None:
     if os.path.isfile("/sys/fs/cgroup/cgroup.controllers"):
         pytest.skip("this host has cgroup v2, which may delegate to ordinary users")

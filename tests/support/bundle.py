@@ -99,7 +99,10 @@ def make_rootfs(path: Path) -> Path:
 
 
 class Bundle:
-    """A bundle directory. Change `config` freely; `write` (done by `Runtime` before each use) puts it down."""
+    """A bundle directory. Change `config` freely; `write` (done by `Runtime` before each use) puts it down.
+
+    Where the tests themselves run as an ordinary user, every bundle is rootless from the start.
+    """
 
     def __init__(self, path: Path, tag: str) -> None:
         self.path = path
@@ -108,6 +111,8 @@ class Bundle:
         self.written = True  # False: the test has written config.json itself
         path.mkdir(parents=True, exist_ok=True)
         self.rootfs = make_rootfs(path / "rootfs")
+        if os.geteuid():
+            self.rootless(os.geteuid(), os.getegid())
 
     @property
     def process(self) -> dict[str, Any]:
@@ -178,6 +183,8 @@ class Bundle:
     def without_namespace(self, *kinds: str) -> Bundle:
         """Share these namespaces with the runtime; takes out what cannot be without them."""
         self.linux["namespaces"] = [n for n in self.linux["namespaces"] if n["type"] not in kinds]
+        if "pid" in kinds and os.geteuid():  # proc shows a pid namespace, and this one is not the user's
+            self.mount_of("/proc").update(type="none", source="/proc", options=["rbind"])
         if "uts" in kinds:
             self.config.pop("hostname", None)
         return self

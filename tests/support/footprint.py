@@ -156,9 +156,11 @@ class Footprint:
     def default_state(self) -> set[str]:
         """State directories of this test where `--root` was not given."""
         found: set[str] = set()
-        for top in ("/run/pyrunc", "/run/runc", "/run/crun"):
+        own = os.environ.get("XDG_RUNTIME_DIR", "/run") if os.geteuid() else "/run"
+        for name in ("pyrunc", "runc", "crun"):
+            top = f"{own}/{name}"
             if os.path.isdir(top):
-                found.update(f"{top}/{name}" for name in os.listdir(top) if self.tag in name)
+                found.update(f"{top}/{id}" for id in os.listdir(top) if self.tag in id)
         return found
 
     def difference(self) -> list[str]:

@@ -21,6 +21,12 @@ from tests.support.payload import Testimony
 
 _count = itertools.count(1)
 
+#: PYRUNC_TEST_CGROUP_MANAGER=systemd: containers get their cgroups from systemd, unless a test is `cgroupfs`.
+SYSTEMD = os.environ.get("PYRUNC_TEST_CGROUP_MANAGER") == "systemd"
+
+#: What tells whose session this is: an ordinary user's runtime speaks with the systemd of that session.
+_SESSION = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME", "USER")
+
 
 def wait_for(what: Callable[[], Any], patience: float = 10, say: str = "it") -> Any:
     """The first true value of `what()`; fails after `patience` seconds."""
@@ -169,6 +175,19 @@ class Container:
         """The pid of the first process, seen from the host."""
         return int(self.state()["pid"])
 
+    @property
+    def cgroup_name(self) -> str:
+        """The last part of the path of its cgroup, if the test has not chosen another."""
+        return f"test-{self.id}.scope" if "--systemd-cgroup" in self.runtime.globals else self.id
+
+    def cgroup(self, controller: str = "") -> Path:
+        """The directory of its cgroup, with the name of a v1 controller in the hierarchy of that."""
+        lines = Path(f"/proc/{self.pid}/cgroup").read_text().splitlines()
+        (path,) = [
+            path for _, names, path in (x.split(":", 2) for x in lines) if controller in names.split(",")
+        ]
+        return Path("/sys/fs/cgroup", controller, path.lstrip("/"))
+
     def kill(self, *words: str) -> Outcome:
         """`kill`."""
         return self.runtime.verb("kill", self.id, *words)
@@ -194,11 +213,13 @@ class Runtime:
         self.folder = folder
         self.root = folder / "state"
         self.tag = f"pyrunc-test-{os.getpid()}-{next(_count)}"
-        self.globals: list[str] = []
+        self.globals: list[str] = ["--systemd-cgroup"] if SYSTEMD else []
         self.prefix: list[str] = []
         self.env: dict[str, str] = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        if os.geteuid():
+            self.env |= {name: os.environ[name] for name in _SESSION if name in os.environ}
         self.cwd: Path | str = folder
-        self.auto_cgroup = True
+        self.auto_cgroup = SYSTEMD or os.geteuid() == 0
         self._ids: list[str] = []
         self._bundles = itertools.count(1)
         self._before = set(footprint.descendants())
@@ -254,6 +275,7 @@ class Runtime:
         twin.env |= {"HOME": str(home), "XDG_RUNTIME_DIR": str(home), "USER": "ann"}
         twin.root = home / "state"
         twin.auto_cgroup = False
+        twin.globals = []  # this user has no session, so no systemd
         twin.cwd = home
         return twin
 
@@ -273,9 +295,13 @@ class Runtime:
                 and isinstance(config.get("linux"), dict)
                 and "cgroupsPath" not in config["linux"]
             ):
-                config = {**config, "linux": {**config["linux"], "cgroupsPath": f"/{id}"}}
+                config = {**config, "linux": {**config["linux"], "cgroupsPath": self.cgroups_path(id)}}
             (bundle.path / "config.json").write_text(json.dumps(config, indent=1))
         return str(bundle.path)
+
+    def cgroups_path(self, id: str) -> str:
+        """`linux.cgroupsPath` of a cgroup named after this id: a path, or a unit in systemd's default slice."""
+        return f":test:{id}" if "--systemd-cgroup" in self.globals else f"/{id}"
 
     # -- calling ---------------------------------------------------------------------------------------
 

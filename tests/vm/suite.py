@@ -22,7 +22,7 @@ from tests.support.payload import REPOSITORY
 from tests.vm import machine
 from tests.vm.image import say
 from tests.vm.machine import Machine
-from tests.vm.recipe import TREE
+from tests.vm.recipe import TREE, USER
 
 #: Seconds from the first boot to the last test; what is left then is not run, and the status is 124.
 DEADLINE = 3000
@@ -62,8 +62,30 @@ class Part:
 
 _SYSTEMD = {"PYRUNC_TEST_CGROUP_MANAGER": "systemd"}
 
+
+def _runtime(names: str) -> tuple[str, ...]:
+    return tuple(f"tests/runtime/test_{name}.py" for name in names.split())
+
+
+#: With systemd as the cgroup manager: what makes, joins, limits, freezes or removes cgroups.
+_MANAGED = _runtime(
+    "cgroups cgroups_v2 cgroup_limits_bite concurrency hooks lifecycle run state_and_list user_namespace"
+)
+
+#: As an ordinary user: all but what is about root's devices, mappings and cgroups from the first to the last test.
+_ROOTLESS = _runtime(
+    "bad_input cgroup_limits_bite cgroups concurrency hooks hostile_images lifecycle log process root_and_mounts"
+    " run seccomp seccomp_and_init state_and_list terminal"
+)
+
+#: A cgroup that systemd has delegated to the user: where containers go with the cgroupfs manager.
+_DELEGATED = ("systemd-run", "--user", "--scope", "--quiet", "--property", "Delegate=yes")
+
 PARTS = (
     Part("runtime", ("tests/kernel", "tests/runtime")),
+    Part("runtime-systemd", _MANAGED, settings=_SYSTEMD),
+    Part("rootless", _ROOTLESS, user=USER, settings=_SYSTEMD),
+    Part("rootless-cgroupfs", _runtime("lifecycle run cgroup_limits_bite"), user=USER, around=_DELEGATED),
     Part("engines", ("tests/engines",)),
 )
 
@@ -122,8 +144,10 @@ def _build(guest: Machine) -> int:
     begun = time.monotonic()
     with tempfile.TemporaryFile() as archive:
         _pack(archive.fileno())
-        guest.execute(["tar", "xf", "-", "-C", TREE, "--no-same-owner"], stdin=archive.fileno())
-    status = guest.execute(["make", "--silent", "install"], folder=TREE, stdin=subprocess.DEVNULL)
+        unpack = ["tar", "xf", "-", "-C", TREE, "--no-same-owner"]
+        status = guest.execute(unpack, stdin=archive.fileno())
+    make = ["make", "--silent", "install"]
+    status = status or guest.execute(make, folder=TREE, stdin=subprocess.DEVNULL)
     say(f"copy, build and install {time.monotonic() - begun:.0f} s")
     return status
 
