@@ -47,8 +47,10 @@ from pyrunc.store.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.config.spec import Config
     from pyrunc.lifecycle.prepare import Prepared
     from pyrunc.lifecycle.request import Request
+    from pyrunc.linux.intel_rdt import Group
     from pyrunc.store.store import Directory
 
 
@@ -95,10 +97,13 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
     debug = request.log.debug
     debug(f"compiled {prepared.bundle} to {len(prepared.program)} steps")
     try:
+        group = _resctrl_group(prepared.config, request.container_id)
         with Undisturbed():
             directory = request.store.create(request.container_id)
             undo.push(directory.remove)
         container = Container(prepared, directory, _new_record(request, prepared))
+        if group:
+            container.record.intel_rdt = group.record()
         directory.save(container.record)
         save_config(directory, prepared.raw)
         if prepared.notified:
@@ -106,6 +111,10 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
 
             make_directory(directory)
         undo.push(lambda: _poststop(request, container))
+        if group:
+            undo.push(group.discard)
+            group.create()
+            container.record.intel_rdt = group.record()
         manager = prepared.manager
         with Undisturbed():
             manager.create()
@@ -121,6 +130,8 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
         try:
             _start_init(container, undo)
             debug(f"init is process {container.record.pid}")
+            if group:
+                group.enter(container.record.pid)  # before init can start another process
             _converse(container, undo)
         except InitEnded as error:
             raise _why(error, container) from error
@@ -132,6 +143,16 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
     finally:
         prepared.close()
     return container
+
+
+def _resctrl_group(config: Config, container_id: str) -> Group | None:
+    """The group that linux.intelRdt asks for; without it resctrl is never touched."""
+    wanted = config.get("linux", {}).get("intelRdt")
+    if wanted is None:
+        return None
+    from pyrunc.linux.intel_rdt import choose
+
+    return choose(wanted, container_id)
 
 
 def _new_record(request: Request, prepared: Prepared) -> Record:

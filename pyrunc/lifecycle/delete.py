@@ -1,7 +1,7 @@
 """delete: undo what create made, in reverse, and run the poststop hooks (runtime-spec runtime.md "Delete").
 
 The order, each step repeatable, the record last, so that a `delete` killed anywhere can be done again:
- 1. the processes (SIGKILL, waited for), 2. the cgroup, 3. the poststop hooks, 4. the state directory.
+ 1. the processes (SIGKILL, waited for), 2. cgroup and resctrl group, 3. the poststop hooks, 4. the state directory.
 The hooks come before the directory goes: killed between the two, the next `delete` runs them again. They
 clean up, and a clean-up done twice is harmless where one not done at all is not.
 """
@@ -119,6 +119,8 @@ def _end_without_record(directory: Directory, log: Log) -> None:
     if manager.pids():
         manager.kill()
     manager.remove()
+    if "intelRdt" in config.get("linux", {}):
+        log.warning("its resctrl group, if it had one of its own, was left: whether it was made for it is lost")
     if (config.get("hooks") or {}).get("poststop"):
         log.warning("its poststop hooks were not run: the state to give them is lost")
 
@@ -156,6 +158,10 @@ def destroy(directory: Directory, record: Record, log: Log) -> None:
     """Steps 1 (what the end of the first process left) to 4 for a container whose first process has ended."""
     if record.cgroup is not None:
         _remove_cgroup(record, log)
+    if record.intel_rdt:
+        from pyrunc.linux import intel_rdt
+
+        intel_rdt.remove(record.intel_rdt)
     if record.hooks.get("poststop"):
         _run_poststop(record, log)
     directory.remove()

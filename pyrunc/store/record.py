@@ -27,6 +27,7 @@ class Record:
     of /proc/PID/stat in clock ticks: together they name a process for good.
     `pid_namespace_private`: its PID namespace was made for it, so that its end is the end of all in it.
     `cgroup`: what the cgroup manager recorded (before there is a `pid`: intended), None without one.
+    `intel_rdt`: what is to be removed of resctrl (`linux.intel_rdt.Group.record`), None without linux.intelRdt.
     `hooks`: the config's. `texts`: (label, JSON path) of the steps that `start` lets init take, `texts_from` the
     number of the first.
     `memory_limit`: linux.resources.memory.limit, 0 without one.
@@ -42,6 +43,7 @@ class Record:
         "extra",
         "hooks",
         "id",
+        "intel_rdt",
         "layout",
         "memory_limit",
         "oci_version",
@@ -90,6 +92,7 @@ class Record:
         self.start_time = start_time
         self.pid_namespace_private = pid_namespace_private
         self.cgroup = cgroup
+        self.intel_rdt: dict[str, Any] | None = None
         self.texts = texts or []
         self.texts_from = texts_from
         self.memory_limit = memory_limit
@@ -159,6 +162,7 @@ _KINDS: Final[dict[str, Any]] = {
     "start_time": int,
     "pid_namespace_private": bool,
     "cgroup": (dict, type(None)),
+    "intel_rdt": (dict, type(None)),
     "hooks": dict,
     "texts": list,
     "texts_from": int,

@@ -1,11 +1,9 @@
-"""Rules that belong to no room: the version, and the properties that nobody carries out yet."""
+"""Rules that belong to no room: the version, and that there is a process."""
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.config.spec import Config
     from pyrunc.plan.host import Host
     from pyrunc.validate.report import Report
@@ -15,13 +13,10 @@ WORD = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 
 def check(config: Config, host: Host, report: Report) -> None:
-    """Report an unknown version, a missing process, and everything that this version of pyrunc does not do yet."""
+    """Report an unknown version and a missing process."""
     _check_version(config["ociVersion"], report)
     if config.get("process") is None:
         report.error("process", "is missing", "name the program to run; pyrunc resolves it when it creates")
-    linux: Any = config.get("linux", {})
-    if "intelRdt" in linux:
-        report.unsupported("linux.intelRdt")
 
 
 def _check_version(version: str, report: Report) -> None:

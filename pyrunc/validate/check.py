@@ -43,6 +43,7 @@ ROOMS = (
 SELDOM = (
     ("cpu_affinity", "process", ("execCPUAffinity",)),
     ("net_devices", "linux", ("netDevices",)),
+    ("intel_rdt", "linux", ("intelRdt",)),
     ("scheduler", "process", ("scheduler",)),
     ("apparmor", "process", ("apparmorProfile",)),
     ("selinux", "process", ("selinuxLabel",)),
@@ -69,7 +70,7 @@ def check_rules(config: Config, host: Host, report: Report) -> None:
     seldom = []
     for name, part, properties in SELDOM:
         values: Any = config.get(part) or {}
-        if any(values.get(key) for key in properties):
+        if any(values.get(key) or values.get(key) == {} for key in properties):
             seldom.append(name)
     for name in dict.fromkeys(seldom):  # each once
         room(name).check(config, host, report)

@@ -1,0 +1,61 @@
+"""The room for resctrl: the rules, and where resctrl is mounted. Groups: tests/kernel/test_intel_rdt.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pyrunc.errors import PyruncError
+from pyrunc.linux import intel_rdt
+from pyrunc.plan.host import Host
+from pyrunc.validate.report import Report
+
+HOST = Host(0, 0, False, {})
+TABLE = r"""25 30 0:23 / /sys rw,nosuid shared:7 - sysfs sysfs rw
+99 25 0:49 /gold /mnt/part rw - resctrl resctrl rw
+98 25 0:49 / /sys/fs/res\040ctrl\134x rw,relatime shared:8 master:3 - resctrl resctrl rw,cdp
+97 25 0:50 / /sys/fs/other rw - tmpfs resctrl rw
+"""
+
+
+def judged(**wanted: Any) -> Report:
+    config: Any = {"linux": {"intelRdt": wanted}}
+    report = Report()
+    intel_rdt.check(config, HOST, report)
+    return report
+
+
+@pytest.mark.parametrize("closid", ["", "/", "gold", "a.b", "...", "info2"])
+def test_closids(closid: str) -> None:
+    assert judged(closID=closid).problems == []
+
+
+@pytest.mark.parametrize(
+    "closid", [".", "..", "a/b", "/a", "a/", "../a", "//", "a\nb", "info", "mon_data", "mon_groups"]
+)
+def test_closids_that_are_none(closid: str) -> None:
+    (problem,) = judged(closID=closid).problems
+    assert str(problem).startswith("linux.intelRdt.closID: invalid closID ")
+
+
+def test_lines() -> None:
+    """MUST NOT contain newlines (schemata), SHOULD be one line that starts with L3: (l3CacheSchema)."""
+    assert judged(schemata=["L3:0=f", "MB:0=50"], l3CacheSchema="L3:0=f").problems == []
+    (problem,) = judged(schemata=["L3:0=f", "MB:0=50\nL3:0=1"]).problems
+    assert str(problem).startswith("linux.intelRdt.schemata[1]: ")
+    for schema in ("MB:0=50", "L3:0=f\nMB:0=50"):
+        report = judged(l3CacheSchema=schema)
+        assert report.problems == [] and len(report.warnings) == 1
+
+
+def test_where_it_is_mounted() -> None:
+    assert intel_rdt.mount_point(TABLE) == r"/sys/fs/res ctrl\x"
+    with pytest.raises(PyruncError, match="resctrl is not mounted"):
+        intel_rdt.mount_point("".join(TABLE.splitlines(True)[0::3]))
+
+
+def test_ids_that_are_no_names() -> None:
+    with pytest.raises(PyruncError, match="cannot be a closID"):
+        intel_rdt.Group("/nowhere", {}, "mon_groups")
+    assert intel_rdt.Group("/nowhere", {"closID": "a"}, "mon_groups").directory == "/nowhere/a"
