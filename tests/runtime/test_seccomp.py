@@ -192,7 +192,13 @@ def test_architectures_may_be_absent(runtime: Runtime) -> None:
 
 @pytest.mark.parametrize(
     "flags",
-    [[], ["SECCOMP_FILTER_FLAG_LOG"], ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"], ["SECCOMP_FILTER_FLAG_TSYNC"]],
+    [
+        [],
+        ["SECCOMP_FILTER_FLAG_LOG"],
+        ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"],
+        ["SECCOMP_FILTER_FLAG_TSYNC"],
+        ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+    ],
 )
 def test_flags(runtime: Runtime, flags: list[str]) -> None:
     bundle = runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("ERRNO", "keyctl"), flags=flags)
@@ -210,12 +216,27 @@ def test_system_calls_of_other_kernels_and_machines(runtime: Runtime) -> None:
     assert runtime.ask(bundle, "syscall keyctl")["syscall keyctl"] == {"errno": "EPERM"}
 
 
-def test_system_calls_newer_than_the_profile(runtime: Runtime) -> None:
+@pytest.mark.parametrize("errno_of_default", [{}, {"defaultErrnoRet": EPERM}], ids=["absent", "EPERM"])
+@pytest.mark.parametrize("nnp", [True, False])
+def test_system_calls_newer_than_the_profile(
+    runtime: Runtime, nnp: bool, errno_of_default: dict[str, int]
+) -> None:
     """They get ENOSYS instead of the default EPERM, so that libraries fall back (as runc)."""
-    bundle = runtime.bundle().seccomp("SCMP_ACT_ERRNO", *everything())
-    # the newest of the list is close_range (436) or so; openat2 437; 450 and up are newer than any in it
-    said = runtime.ask(bundle, "syscall keyctl")
-    assert said["syscall keyctl"] == {"errno": "EPERM"}
+    bundle = runtime.bundle().seccomp("SCMP_ACT_ERRNO", *everything(), **errno_of_default)
+    bundle.process["noNewPrivileges"] = nnp
+    # The newest of the list is openat2, 437.
+    said = runtime.ask(bundle, "syscall keyctl", "syscall 435", "syscall 438", "syscall 1000")
+    assert [answer["errno"] for answer in said.values()] == ["EPERM", "EPERM", "ENOSYS", "ENOSYS"]
+
+
+def test_names_that_no_kernel_has(runtime: Runtime) -> None:
+    """A profile for a newer kernel runs where the call is refused all the same; elsewhere that is an error."""
+    bundle = runtime.bundle().seccomp("SCMP_ACT_ERRNO", *everything(), rule("ALLOW", "keyctl", "brand_new"))
+    outcome = runtime.run(bundle.ask("syscall keyctl 1001"))
+    assert outcome.ok().testimony["syscall keyctl 1001"] == {"errno": "EOPNOTSUPP"}
+    assert "level=warning" in outcome.err and "brand_new" in outcome.err
+    bundle = runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("ERRNO", "brand_new"))
+    runtime.run(bundle).fails("syscalls[0].names[0]", 'unknown system call "brand_new"')
 
 
 def test_filter_holds_for_children(runtime: Runtime) -> None:

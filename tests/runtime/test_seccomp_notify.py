@@ -16,6 +16,7 @@ from tests.support.runtime import Runtime, wait_for
 from tests.support.seccomp_agent import agent
 
 STRANGE = errno.EADDRNOTAVAIL
+UID, GID = 1000, 1000
 
 both_ways = pytest.mark.parametrize("nnp", [False, True], ids=["privileged", "no-new-privileges"])
 
@@ -78,6 +79,51 @@ def test_user_namespace(runtime: Runtime, tmp_path: Path, nnp: bool) -> None:
         said = runtime.ask(bundle, "syscall keyctl 1001", "ids")
     assert said["syscall keyctl 1001"] == {"errno": "EADDRNOTAVAIL"}
     assert said["ids"]["uid"] == [1000] * 3
+
+
+@both_ways
+def test_rootless(runtime: Runtime, nnp: bool) -> None:
+    """The runtime is an ordinary user, as which it takes the listener and reaches the agent."""
+    user = runtime.as_user(UID, GID)
+    with agent(Path(str(user.cwd)) / "agent", keyctl=STRANGE) as judge:
+        bundle = notifying(runtime, judge.path, "keyctl", nnp=nnp).rootless(UID, GID).give_rootfs(UID, GID)
+        bundle.ask("syscall keyctl 1001")
+        assert user.run(bundle).ok().testimony["syscall keyctl 1001"] == {"errno": "EADDRNOTAVAIL"}
+
+
+@both_ways
+def test_joined_namespaces(runtime: Runtime, tmp_path: Path, nnp: bool) -> None:
+    """Init is the second stage then; its pid is that in the message."""
+    with (
+        agent(tmp_path / "agent", keyctl=STRANGE) as judge,
+        runtime.running(runtime.bundle().sleeper()) as host,
+    ):
+        bundle = notifying(runtime, judge.path, "keyctl", nnp=nnp)
+        bundle.namespace("pid", f"/proc/{host.pid}/ns/pid").ask("syscall keyctl", "sleep")
+        container = runtime.container(bundle)
+        container.run_detached().ok()
+        container.says("EADDRNOTAVAIL")
+        assert judge.state["pid"] == container.pid
+        container.delete("--force").ok()
+
+
+def test_the_state_is_one_message_however_long(runtime: Runtime, tmp_path: Path) -> None:
+    """Longer than a socket buffer; the descriptor is beside its first byte and nowhere else."""
+    with agent(tmp_path / "agent", keyctl=STRANGE) as judge:
+        bundle = notifying(runtime, judge.path, "keyctl").ask("syscall keyctl")
+        bundle.config["annotations"] = {"org.example": "x" * (1 << 20)}
+        assert runtime.run(bundle).ok().testimony["syscall keyctl"] == {"errno": "EADDRNOTAVAIL"}
+        assert judge.state["state"]["annotations"] == bundle.config["annotations"]
+
+
+def test_run_detached(runtime: Runtime, tmp_path: Path) -> None:
+    with agent(tmp_path / "agent", keyctl=STRANGE) as judge:
+        container = runtime.container(
+            notifying(runtime, judge.path, "keyctl", nnp=True).ask("syscall keyctl")
+        )
+        container.run_detached().ok()
+        container.says("EADDRNOTAVAIL")
+        assert judge.state["state"]["status"] == "created"
 
 
 @both_ways
@@ -255,13 +301,19 @@ def test_an_agent_that_is_killed_while_the_program_runs(runtime: Runtime, tmp_pa
     assert (bundle.rootfs / "one").exists() and not (bundle.rootfs / "two").exists()
 
 
-def test_no_copy_of_the_listener_stays(runtime: Runtime, tmp_path: Path) -> None:
+def listeners_of(pid: int) -> list[str]:
+    folder = f"/proc/{pid}/fd"
+    return [fd for fd in os.listdir(folder) if "seccomp" in os.readlink(f"{folder}/{fd}")]
+
+
+@both_ways
+def test_no_copy_of_the_listener_stays(runtime: Runtime, tmp_path: Path, nnp: bool) -> None:
     with agent(tmp_path / "agent") as judge:
-        bundle = notifying(runtime, judge.path, "keyctl").sleeper()
-        container = runtime.container(bundle)
+        container = runtime.container(notifying(runtime, judge.path, "keyctl", nnp=nnp).sleeper())
         container.create().ok()
-        folder = f"/proc/{container.pid}/fd"
-        assert not [fd for fd in os.listdir(folder) if "seccomp" in os.readlink(f"{folder}/{fd}")]
+        assert listeners_of(container.pid) == []
+        container.start().ok()
+        assert len(listeners_of(judge.pid)) == 1 and listeners_of(container.pid) == []
         container.delete("--force").ok()
 
 

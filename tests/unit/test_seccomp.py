@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 import pyseccomp
@@ -17,12 +18,15 @@ from pyrunc.linux.seccomp import cache
 from pyrunc.linux.seccomp import compile as compiler
 from pyrunc.linux.seccomp.compile import compile_profile
 from pyrunc.linux.seccomp.names import NAMES
-from pyrunc.linux.seccomp.prefix import NEWER
+from pyrunc.linux.seccomp.prefix import FIRST, NEWER, prefix
 from pyrunc.plan.host import Host
 from pyrunc.plan.program import Program
 from pyrunc.validate.report import Report
+from tests.support import bpf
+from tests.support.payload import REPOSITORY
 
 HOST = Host(0, 0, False, {})
+OFFICIAL = REPOSITORY.parent / "shared" / "reference" / "runtime-spec-schema"
 
 
 def rule(action: str, *names: str, **more: Any) -> dict[str, Any]:
@@ -61,6 +65,72 @@ def test_unknown_system_call() -> None:
     assert text == 'linux.seccomp.syscalls[1].names[1]: unknown system call "openatt" (did you mean openat?)'
 
 
+@pytest.mark.parametrize("default", ["ERRNO", "KILL", "KILL_PROCESS", "KILL_THREAD", "TRAP"])
+@pytest.mark.parametrize("action", ["ALLOW", "ERRNO"])
+def test_unknown_system_call_that_is_refused_all_the_same(default: str, action: str) -> None:
+    """A profile written for a newer kernel runs, as with the peers; its reader is told."""
+    report = Report()
+    asked: Any = {"linux": {"seccomp": profile(default, rule(action, "read", "brand_new"))}}
+    seccomp.check(asked, HOST, report)
+    assert not report.problems
+    (warning,) = report.warnings
+    assert str(warning).startswith('linux.seccomp.syscalls[0].names[1]: unknown system call "brand_new"')
+
+
+@pytest.mark.parametrize("default", ["ALLOW", "LOG", "TRACE"])
+def test_unknown_system_call_that_would_get_through(default: str) -> None:
+    (text,) = problems(profile(default, rule("KILL", "brand_new")))
+    assert "unknown system call" in text
+    assert problems(profile(default, rule(default, "brand_new"))) == []
+
+
+# -- notifications -----------------------------------------------------------------------------------------
+
+
+def notifying(*rules: dict[str, Any], default: str = "ALLOW", **more: Any) -> list[str]:
+    return problems(profile(default, *rules, **({"listenerPath": "/s"} | more)))
+
+
+def test_notifications_need_a_listener_and_a_way_to_it() -> None:
+    assert notifying(rule("NOTIFY", "mkdir")) == []
+    (text,) = notifying(rule("NOTIFY", "mkdir"), listenerPath="")
+    assert text.startswith("linux.seccomp.listenerPath: is missing, and the profile has SCMP_ACT_NOTIFY")
+    (text,) = notifying(rule("NOTIFY", "write", "sendto"))
+    assert "SCMP_ACT_NOTIFY needs write or sendto to be allowed" in text
+    assert notifying(rule("NOTIFY", "write")) == notifying(rule("NOTIFY", "sendto")) == []
+    assert len(notifying(default="NOTIFY")) == len(notifying(rule("NOTIFY", "mkdir"), default="ERRNO")) == 1
+    assert notifying(rule("LOG", "write"), default="NOTIFY") == []
+    condition = {"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}
+    assert len(notifying(rule("ALLOW", "write", args=[condition]), default="NOTIFY")) == 1
+    assert notifying(rule("ALLOW", "write", args=[condition]), rule("ALLOW", "write"), default="NOTIFY") == []
+
+
+def test_metadata_without_a_listener() -> None:
+    (text,) = problems(profile("ALLOW", listenerMetadata="x", listenerPath=""))
+    assert text == "linux.seccomp.listenerMetadata: must not be set without listenerPath (remove it)"
+    assert problems(profile("ALLOW", listenerMetadata="x", listenerPath="/s")) == []
+
+
+@pytest.mark.parametrize(
+    "rules,calls",
+    [
+        ([rule("NOTIFY", "mkdir")], ["write", "read", "close"]),
+        ([rule("NOTIFY", "read", "write", "close")], ["sendto", "recvfrom", "close_range"]),
+        ([rule("NOTIFY", "read", "recvfrom", "close", "close_range")], ["write", "read", "close"]),
+    ],
+    ids=["plain", "others", "none-left"],
+)
+def test_init_makes_no_call_that_notifies_until_the_agent_is_there(
+    rules: list[Any], calls: list[str]
+) -> None:
+    program = Program()
+    asked: Any = {"linux": {"seccomp": profile("ALLOW", *rules, listenerPath="/s")}}
+    seccomp.plan(asked, program, bytes(24))
+    made = [(name, args) for name, args in program.calls if name in SYSCALLS]
+    assert made[0][0] == "seccomp" and made[0][1][1] == 4 | 8
+    assert [name for name, _ in made if name not in ("seccomp", "exit_group")] == calls
+
+
 def test_calls_of_other_machines_and_kernels_are_known() -> None:
     assert (
         problems(
@@ -84,6 +154,7 @@ def test_list_of_names_is_complete_here() -> None:
                     pass
     assert len(known) > 400 and known - NAMES == set()
     assert set(NEWER) <= NAMES
+    assert {name: number for name, number in SYSCALLS.items() if name in NEWER}.items() <= NEWER.items()
 
 
 def test_engines_default_profile_passes() -> None:
@@ -129,6 +200,105 @@ def test_machine_that_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
         compile_profile(profile("ALLOW"))
 
 
+@pytest.mark.skipif(not OFFICIAL.is_dir(), reason="this host has no official schemas (../shared)")
+def test_words_are_those_of_the_specification() -> None:
+    """All 23 architectures, every action, operator and flag."""
+    definitions = json.loads((OFFICIAL / "defs-linux.json").read_text())["definitions"]
+    archs = {f"SCMP_ARCH_{name}" for family in compiler.ARCHITECTURES.values() for name in family}
+    assert archs == set(definitions["SeccompArch"]["enum"]) and len(archs) == 23
+    assert set(compiler.ACTIONS) == set(definitions["SeccompAction"]["enum"])
+    assert set(compiler.OPERATORS) == set(definitions["SeccompOperators"]["enum"])
+    assert set(seccomp.FLAGS) == set(definitions["SeccompFlag"]["enum"])
+
+
+def test_architectures_have_the_values_of_libseccomp() -> None:
+    known = {
+        name: value for name, value in vars(pyseccomp.Arch).items() if name.isupper() and name != "NATIVE"
+    }
+    ours = {name: value for family in compiler.ARCHITECTURES.values() for name, value in family.items()}
+    assert {name: ours[name] for name in known} == {name: int(value) for name, value in known.items()}
+
+
+# -- calls that are newer than the profile -----------------------------------------------------------------
+
+ENOSYS, EPERM = bpf.ERRNO | 38, bpf.ERRNO | 1
+TOKENS = {name: token for family in compiler.ARCHITECTURES.values() for name, token in family.items()}
+KERNELS = TOKENS | {"X32": TOKENS["X86_64"]}  # AUDIT_ARCH_*, as the kernel tells a filter
+
+
+@pytest.mark.parametrize("name", sorted(TOKENS))
+def test_newer_than_the_profile_on_every_architecture(name: str) -> None:
+    """What it does not know gets ENOSYS; all else goes on to libseccomp's program."""
+    first = FIRST.get(name, 0)
+    tokens = {"X86_64": TOKENS["X86_64"], name: TOKENS[name]}
+    front = prefix(tokens, {460: bpf.ERRNO | 99}, dict.fromkeys(tokens, 440)) + pack("<HBBI", 6, 0, 0, 7)
+
+    def answer(number: int) -> int:
+        return bpf.verdict(front, KERNELS[name], first + number)
+
+    assert [answer(number) for number in (1, 423, 424, 440)] == [7] * 4
+    assert [answer(number) for number in (441, 1000)] == [ENOSYS] * 2
+    assert answer(460) == bpf.ERRNO | 99
+    assert answer(0) == (ENOSYS if name in ("S390", "S390X") else 7)
+    assert bpf.verdict(front, 0x1234, first + 1000) == 7  # another architecture: libseccomp refuses it
+
+
+def compiled_on(machine: str, profile: Any, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "x", "6", "#1", machine)))
+    return compile_profile(profile)
+
+
+def test_arm_has_old_calls_with_high_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """set_tls and its like, which allow lists name, and which say nothing about the age of a profile."""
+    asked = profile("ERRNO", rule("ALLOW", "read", "openat2", "set_tls"), architectures=["SCMP_ARCH_ARM"])
+    program = compiled_on("aarch64", asked, monkeypatch)
+
+    def answer(name: str, number: int) -> int:
+        return bpf.verdict(program, TOKENS[name], number)
+
+    assert (answer("ARM", 3), answer("ARM", 437), answer("ARM", 0xF0005)) == (bpf.ALLOW,) * 3
+    assert (answer("ARM", 4), answer("ARM", 0xF0002)) == (EPERM, EPERM)
+    assert (answer("ARM", 438), answer("ARM", 1000)) == (ENOSYS, ENOSYS)
+    assert (answer("AARCH64", 63), answer("AARCH64", 64), answer("AARCH64", 438)) == (
+        bpf.ALLOW,
+        EPERM,
+        ENOSYS,
+    )
+
+
+@pytest.mark.parametrize(
+    "default,changed",
+    [
+        ({"defaultAction": "SCMP_ACT_ERRNO"}, True),
+        ({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1}, True),
+        ({"defaultAction": "SCMP_ACT_KILL"}, True),
+        ({"defaultAction": "SCMP_ACT_KILL_PROCESS"}, True),
+        ({"defaultAction": "SCMP_ACT_KILL_THREAD"}, True),
+        ({"defaultAction": "SCMP_ACT_TRAP"}, True),
+        ({"defaultAction": "SCMP_ACT_TRACE"}, False),
+        ({"defaultAction": "SCMP_ACT_LOG"}, False),
+        ({"defaultAction": "SCMP_ACT_ALLOW"}, False),
+        ({"defaultAction": "SCMP_ACT_NOTIFY"}, False),
+    ],
+    ids=str,
+)
+def test_enosys_never_weakens_a_profile(default: dict[str, Any], changed: bool) -> None:
+    """Only where a call without a rule is refused anyway."""
+    asked = profile("ALLOW", rule("ERRNO", "read", errnoRet=5))
+    asked.update(default)
+    program = compile_profile(asked)
+    answer = bpf.verdict(program, TOKENS["X86_64"], 1000)
+    assert (answer == ENOSYS) is changed
+    assert changed or answer == bpf.verdict(program, TOKENS["X86_64"], 83)
+
+
+def test_engines_default_profile_knows_what_it_does_not_know() -> None:
+    asked = json.loads(Path("/usr/share/containers/seccomp.json").read_text()) | {"defaultErrnoRet": 1}
+    program = compile_profile(asked)
+    assert bpf.verdict(program, TOKENS["X86_64"], 1000) == ENOSYS
+    assert bpf.verdict(program, TOKENS["X86_64"], 0) == bpf.ALLOW
+
+
 # -- load --------------------------------------------------------------------------------------------------
 
 
@@ -139,6 +309,7 @@ def test_machine_that_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
         ([], 0),
         (["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"], 6),
         (["SECCOMP_FILTER_FLAG_TSYNC"], 0),
+        (["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"], 0),
     ],
 )
 def test_flags(flags: list[str] | None, value: int) -> None:
@@ -148,6 +319,20 @@ def test_flags(flags: list[str] | None, value: int) -> None:
     ((name, args),) = program.calls
     assert (name, args[:2]) == ("seccomp", (1, value))
     assert program.texts == [("load the seccomp filter of 3 instructions", "linux.seccomp")]
+
+
+@pytest.mark.parametrize(
+    "flags,value",
+    [
+        (None, 4 | 8),
+        ([], 8),
+        (["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG"], 2 | 8),
+        (["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"], 0x20 | 8),
+    ],
+)
+def test_flags_with_a_listener(flags: list[str] | None, value: int) -> None:
+    asked: Any = profile("ALLOW", rule("NOTIFY", "mkdir"), **({} if flags is None else {"flags": flags}))
+    assert seccomp.flags_of(asked) == value
 
 
 # -- cache -------------------------------------------------------------------------------------------------
@@ -179,6 +364,12 @@ def test_second_time_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.Mo
 def test_key_is_of_the_content() -> None:
     one, same, other = profile("ALLOW"), json.loads(json.dumps(profile("ALLOW"))), profile("LOG")
     assert cache.key_of(one) == cache.key_of(same) != cache.key_of(other)
+
+
+def test_what_the_program_does_not_depend_on_is_not_in_the_key() -> None:
+    plain = profile("ALLOW", rule("NOTIFY", "mkdir"))
+    more = {"listenerPath": "/a", "listenerMetadata": "b", "flags": ["SECCOMP_FILTER_FLAG_LOG"]}
+    assert cache.key_of(plain | more) == cache.key_of(plain)
 
 
 def become_fifo(file: Path) -> None:

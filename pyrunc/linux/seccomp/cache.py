@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from pyrunc.config.spec import Seccomp
 
 #: Part of every key: to be changed when `compile` makes another program of the same profile.
-GENERATION: Final = b"pyrunc-seccomp-1"
+GENERATION: Final = b"pyrunc-seccomp-2"
+#: Properties that the program does not depend on; metadata may even be another one for each container.
+BESIDE: Final = frozenset(("flags", "listenerMetadata", "listenerPath"))
 #: An entry: the digest of the program, then the program.
 DIGEST: Final = 32
 LARGEST: Final = DIGEST + 4096 * 8
@@ -33,7 +35,7 @@ def key_of(profile: Seccomp) -> str:
     """The name of the profile's entry: a digest of all that the compiled filter depends on."""
     system = os.uname().machine.encode() + b"\0" + _library()
     # Version 2 of marshal writes equal values as equal bytes; later ones depend on reference counts.
-    plain: Any = profile
+    plain: Any = {name: value for name, value in profile.items() if name not in BESIDE}
     return blake2b(b"\0".join((GENERATION, system, dumps(plain, 2))), digest_size=20).hexdigest()
 
 

@@ -6,9 +6,10 @@ This is the only module that imports pyseccomp, which costs about 30 ms. It runs
 from __future__ import annotations
 
 import os
+from sys import byteorder
 
 from pyrunc.errors import PyruncError, kernel_word
-from pyrunc.linux.seccomp.prefix import NEWER, prefix
+from pyrunc.linux.seccomp.prefix import FIRST, NEWER, PRIVATE, prefix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,15 +27,20 @@ ARCHITECTURES: Final = {
     "aarch64": {"AARCH64": 0xC000_00B7, "ARM": 0x4000_0028},
     "armv7l": {"ARM": 0x4000_0028},
     "loongarch64": {"LOONGARCH64": 0xC000_0102},
+    "m68k": {"M68K": 0x0000_0004},
     "mips": {"MIPS": 0x0000_0008},
-    "mips64": {
-        "MIPS64": 0x8000_0008, "MIPS": 0x0000_0008, "MIPS64N32": 0xA000_0008,
-        "MIPSEL64": 0xC000_0008, "MIPSEL": 0x4000_0008, "MIPSEL64N32": 0xE000_0008,
-    },
+    "mipsel": {"MIPSEL": 0x4000_0008},
+    "mips64": {"MIPS64": 0x8000_0008, "MIPS": 0x0000_0008, "MIPS64N32": 0xA000_0008},
+    "mipsel64": {"MIPSEL64": 0xC000_0008, "MIPSEL": 0x4000_0008, "MIPSEL64N32": 0xE000_0008},
+    "parisc": {"PARISC": 0x0000_000F},
+    "parisc64": {"PARISC64": 0x8000_000F, "PARISC": 0x0000_000F},
+    "ppc": {"PPC": 0x0000_0014},
     "ppc64": {"PPC64": 0x8000_0015, "PPC": 0x0000_0014},
     "ppc64le": {"PPC64LE": 0xC000_0015},
     "riscv64": {"RISCV64": 0xC000_00F3},
     "s390x": {"S390X": 0x8000_0016, "S390": 0x0000_0016},
+    "sh4": {"SH": 0x4000_002A},
+    "sh4eb": {"SHEB": 0x0000_002A},
 }  # fmt: skip
 
 #: The spec's words as pyseccomp has them.
@@ -116,11 +122,12 @@ def _action(library: Any, name: str, number: int | None) -> int:
 
 def _architectures(profile: Seccomp) -> dict[str, int]:
     """The architectures of the filter: the machine's own, and those of the profile that run on it."""
-    family = ARCHITECTURES.get(os.uname().machine)
+    machine = os.uname().machine
+    if machine in ("mips", "mips64") and byteorder == "little":
+        machine = machine.replace("mips", "mipsel")  # uname(2) has one name for both
+    family = ARCHITECTURES.get(machine)
     if family is None:
-        raise PyruncError(
-            f"linux.seccomp: this machine ({os.uname().machine}) is not supported", code="missing"
-        )
+        raise PyruncError(f"linux.seccomp: this machine ({machine}) is not supported", code="missing")
     wanted = {name.removeprefix("SCMP_ARCH_") for name in profile.get("architectures") or ()}
     native = next(iter(family))
     return {name: token for name, token in family.items() if name == native or name in wanted}
@@ -193,14 +200,14 @@ def _denies(profile: Seccomp) -> bool:
 
 
 def _newest(library: Any, profile: Seccomp, tokens: dict[str, int]) -> dict[str, int]:
-    """For each architecture the highest number of a call that the profile names."""
+    """For each architecture the highest number of a call that the profile names, counted from its first."""
     highest = dict.fromkeys(tokens, 0)
     for rule in profile.get("syscalls") or ():
         for name in rule["names"]:
             for architecture, token in tokens.items():
-                number = library.resolve_syscall(token, name)
-                if number == UNKNOWN:
+                number = library.resolve_syscall(token, name) - FIRST.get(architecture, 0)
+                if number < 0:
                     number = NEWER.get(name, UNKNOWN)
-                if number > highest[architecture]:
+                if highest[architecture] < number < PRIVATE:
                     highest[architecture] = number
     return highest

@@ -6,6 +6,9 @@
   the default action: its author could not know of it, and C libraries fall back to an older call on ENOSYS
   only. Numbers below 424 always get the default action.
 
+ENOSYS is a refusal too, so this weakens no profile. As with runc, the default actions that get it are ERRNO (of
+another errno), TRAP and KILL*: a tracer and an agent know themselves what to do with a call that is new.
+
 The program is that of seccomp(2): it reads struct seccomp_data and falls through to what follows.
 """
 
@@ -19,6 +22,17 @@ if TYPE_CHECKING:
 
 #: Calls that a libseccomp still in use may not know.
 NEWER: Final = {
+    "process_madvise": 440,
+    "epoll_pwait2": 441,
+    "mount_setattr": 442,
+    "quotactl_fd": 443,
+    "landlock_create_ruleset": 444,
+    "landlock_add_rule": 445,
+    "landlock_restrict_self": 446,
+    "memfd_secret": 447,
+    "process_mrelease": 448,
+    "futex_waitv": 449,
+    "set_mempolicy_home_node": 450,
     "cachestat": 451,
     "fchmodat2": 452,
     "map_shadow_stack": 453,
@@ -38,12 +52,25 @@ NEWER: Final = {
     "open_tree_attr": 467,
     "file_getattr": 468,
     "file_setattr": 469,
+    "listns": 470,
+    "rseq_slice_yield": 471,
 }
 
 #: The last number that differs between architectures.
 OLD: Final = 423
 #: __X32_SYSCALL_BIT of asm/unistd.h: calls of x32 have the AUDIT_ARCH of x86_64 and numbers from here on.
 X32_BIT: Final = 0x4000_0000
+#: The first number of an architecture whose calls do not count from 0 (asm/unistd.h).
+FIRST: Final = {
+    "X32": X32_BIT,
+    "MIPS": 4000, "MIPSEL": 4000,
+    "MIPS64": 5000, "MIPSEL64": 5000,
+    "MIPS64N32": 6000, "MIPSEL64N32": 6000,
+}  # fmt: skip
+#: From here on ARM has calls of its own, such as set_tls (__ARM_NR_BASE of asm/unistd.h): they are old.
+PRIVATE: Final = 0xF_0000
+#: Where the kernel shows a call that it does not know as number 0 (the once setup(2)), if that was given in a register.
+INDIRECT: Final = ("S390", "S390X")
 RET_ENOSYS: Final = 0x0005_0000 | 38
 
 _LD, _JA, _JEQ, _JGT, _JGE, _RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x06
@@ -58,7 +85,7 @@ def prefix(tokens: dict[str, int], newer: dict[int, int], newest: dict[str, int]
     """The instructions; b"" where nothing is needed.
 
     `tokens`: architecture → AUDIT_ARCH. `newer`: number → action. `newest`: architecture → the highest number
-    that the profile names, or None for no ENOSYS.
+    that the profile names, or None for no ENOSYS. Numbers are counted from the first of each architecture.
     """
     if not newer and newest is None:
         return b""
@@ -66,12 +93,10 @@ def prefix(tokens: dict[str, int], newer: dict[int, int], newest: dict[str, int]
     for name, token in tokens.items():
         if name == "X32":
             continue
-        body = _rules(newer, None if newest is None else newest[name], 0)
+        body = _rules(name, newer, newest)
         if name == "X86_64":
             # Without x32 in the filter its calls are left to libseccomp, which refuses them.
-            x32 = b""
-            if "X32" in tokens:
-                x32 = _rules(newer, None if newest is None else newest["X32"] & ~X32_BIT, X32_BIT)
+            x32 = _rules("X32", newer, newest) if "X32" in tokens else b""
             jump = _op(_JGE, X32_BIT, 0, _length(x32) + 1)
             body = jump + x32 + _op(_JA, _length(body)) + body
         body = _op(_LD, _NUMBER) + body
@@ -79,12 +104,17 @@ def prefix(tokens: dict[str, int], newer: dict[int, int], newest: dict[str, int]
     return program
 
 
-def _rules(newer: dict[int, int], newest: int | None, base: int) -> bytes:
+def _rules(name: str, newer: dict[int, int], newest: dict[str, int] | None) -> bytes:
+    first = FIRST.get(name, 0)
     program = b""
     for number, action in newer.items():
-        program += _op(_JEQ, base + number, 0, 1) + _op(_RET, action)
+        program += _op(_JEQ, first + number, 0, 1) + _op(_RET, action)
     if newest is not None:
-        program += _op(_JGT, base + max(newest, OLD), 0, 1) + _op(_RET, RET_ENOSYS)
+        if name in INDIRECT:
+            program += _op(_JEQ, 0, 0, 1) + _op(_RET, RET_ENOSYS)
+        if name == "ARM":
+            program += _op(_JGE, PRIVATE, 2, 0)
+        program += _op(_JGT, first + max(newest[name], OLD), 0, 1) + _op(_RET, RET_ENOSYS)
     return program
 
 
