@@ -60,7 +60,7 @@ def write_device(directory: str, name: str, value: str, of: str) -> None:
         device = value.partition(" ")[0]
         remedy = {
             ENODEV: f"{device} is not a whole disk of this host (lsblk lists them)",
-            EOPNOTSUPP: f"the I/O scheduler of {device} knows no weights: choose bfq",
+            EOPNOTSUPP: f"choose the I/O scheduler bfq for {device}, or on cgroup v2 enable it in io.cost.qos",
         }.get(error.errno or 0, "")
         raise refused(directory, name, value, error, of, remedy) from error
 
