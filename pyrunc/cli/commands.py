@@ -93,8 +93,10 @@ def _spec(settings: Values, values: Values, words: list[str], log: Log) -> int:
 
 
 def _features(settings: Values, values: Values, words: list[str], log: Log) -> int:
-    from pyrunc.cli.features import text
-
+    if values["probe"]:
+        from pyrunc.cli.probe import text
+    else:
+        from pyrunc.cli.features import text
     show(text())
     return 0
 

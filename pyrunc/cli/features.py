@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pyrunc import SPEC_VERSION, __version__
 from pyrunc.cli.help import build_facts
+from pyrunc.config.annotations import MEANINGS
 from pyrunc.config.writer import dumps
 from pyrunc.linux import memory_policy
 from pyrunc.linux.capabilities import NAMES
-from pyrunc.linux.cgroups.systemd.unit import PROPERTY_ANNOTATION
 from pyrunc.linux.mounts.options import OPTIONS
 from pyrunc.linux.namespaces import KINDS as NAMESPACES
 from pyrunc.linux.seccomp import FLAGS
@@ -44,7 +44,7 @@ def document() -> dict[str, Any]:
         "linux": {
             "namespaces": sorted(NAMESPACES),
             "capabilities": list(NAMES),
-            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": False},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
             "seccomp": _seccomp(),
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
@@ -57,7 +57,7 @@ def document() -> dict[str, Any]:
             "netDevices": {"enabled": True},
         },
         "annotations": annotations,
-        "potentiallyUnsafeConfigAnnotations": [PROPERTY_ANNOTATION],
+        "potentiallyUnsafeConfigAnnotations": sorted(MEANINGS),
     }
 
 

@@ -238,9 +238,10 @@ COMMANDS: Final = (
         "",
         0,
         0,
-        (),
+        (Option("probe", "try out what of it this kernel lets this user do, and say why not the rest"),),
         "Prints the features document of the OCI runtime specification. It depends on this version of "
-        "pyrunc only, not on the host.",
+        "pyrunc only, not on the host. With --probe each entry of it has an answer instead: supported (by this "
+        "build), available (here and now), and the reason if not.",
     ),
 )
 
