@@ -200,6 +200,21 @@ def test_virtual_devices_end_with_the_container(runtime: Runtime, outside: Netwo
     wait_for(lambda: outside.names() == {"lo"}, say="the end of both ends of the wire")
 
 
+def test_a_foreground_run_holds_nothing(runtime: Runtime, outside: NetworkNamespace) -> None:
+    """Once it has started, pyrunc has neither a descriptor of the network namespace nor a netlink socket."""
+    caller = outside.around(runtime)
+    container = caller.container(bundle_with(runtime, {"data0": {}}).shell("echo started; exec sleep 100"))
+    call = caller.spawn("run", "--bundle", caller.put(container.bundle, container.id), container.id)
+    call.says("started")
+    wait_for(lambda: container.status == "running")
+    held = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{call.process.pid}/fd")]
+    netlink = Path(f"/proc/{call.process.pid}/net/netlink").read_text().split()
+    assert not [link for link in held if link.startswith("net:")]
+    assert not [link for link in held if link.startswith("socket:[") and link[8:-1] in netlink]
+    container.kill("KILL").ok()
+    call.wait()
+
+
 def test_before_the_hooks_and_the_parameters(
     runtime: Runtime, outside: NetworkNamespace, folder: Path
 ) -> None:

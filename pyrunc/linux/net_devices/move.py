@@ -8,7 +8,9 @@ enters no namespace of a container. Init could open the socket, but where a netw
 joined together with a new user namespace, init's rights do not reach it.
 
 A container that has been created keeps its devices: the specification has nobody move them out again. While
-`create` may still fail, the socket holds the namespace, so that the devices outlive even a dead init.
+`create` may still fail, the socket holds the namespace, so that the devices outlive even a dead init. Only where
+`create` itself is killed outright, devices go the way of the namespace: with a new one virtual devices end and
+physical ones return to the initial namespace (network_namespaces(7)), in a joined one they stay.
 """
 
 from __future__ import annotations
