@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pyrunc.config.annotations import MOUNT_CONTEXT_TYPE
 from pyrunc.linux import apparmor, lsm, selinux
 from pyrunc.linux.cgroups.layout import Hierarchy, Layout
 from pyrunc.linux.cgroups.manager import choose
@@ -148,10 +149,10 @@ def test_a_label_among_the_mounts_own_options_stays() -> None:
 
 
 def test_the_annotation_of_crun_chooses_the_option() -> None:
-    chosen = {selinux.CONTEXT_TYPE: "rootcontext"}
+    chosen = {MOUNT_CONTEXT_TYPE: "rootcontext"}
     given = config(linux={"mountLabel": CONTEXT}, annotations=chosen)
     assert selinux.with_context(given, "tmpfs", []) == [("rootcontext", CONTEXT)]
-    given["annotations"] = {selinux.CONTEXT_TYPE: "wrong"}
+    given["annotations"] = {MOUNT_CONTEXT_TYPE: "wrong"}
     (found,) = problems(selinux, given, "selinux")
     assert "is no mount option for a label" in found
 
