@@ -157,12 +157,13 @@ def test_path_does_not_escape(runtime: Runtime) -> None:
         assert f":/{runtime.tag}-escape\n" in lines
 
 
-def test_systemd_form_is_not_taken_for_a_path_with_the_systemd_driver(runtime: Runtime) -> None:
-    """Only the fs driver exists yet: `--systemd-cgroup` says so, or needs `slice:prefix:name`."""
+def test_a_path_is_no_unit(runtime: Runtime) -> None:
+    """With `--systemd-cgroup` it needs `slice:prefix:name` (config-linux.md "Cgroups Path": an error)."""
     bundle = runtime.bundle()
+    bundle.linux["cgroupsPath"] = f"/{runtime.tag}"
     before = runtime.footprint(bundle)
     runtime.globals = ["--systemd-cgroup"]
-    runtime.run(bundle).fails("systemd")
+    runtime.run(bundle).fails("linux.cgroupsPath", "slice:prefix:name")
     before.assert_unchanged()
 
 

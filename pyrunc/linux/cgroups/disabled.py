@@ -51,6 +51,9 @@ class Manager:
         """Nothing."""
         return False
 
+    def join(self, pid: int) -> None:
+        """Nothing."""
+
     def paths(self) -> dict[str, str]:
         """None."""
         return {}

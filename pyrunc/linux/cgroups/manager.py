@@ -64,6 +64,12 @@ if TYPE_CHECKING:
             Called as soon as there is one. Returns whether it waits for a word before it goes on.
             """
 
+        def join(self, pid: int) -> None:
+            """Bring another process, which waits for that, into the cgroup, where it cannot enter by itself.
+
+            `entrances` and `directory` are for all others.
+            """
+
         def paths(self) -> dict[str, str]:
             """Controller → absolute directory; cgroup v2 has the key "". Empty if there is no cgroup."""
 

@@ -68,11 +68,15 @@ def _copy_in_child(
         os.close(directory)
     users = os.open(f"/proc/{init}/ns/user", os.O_RDONLY | os.O_CLOEXEC) if has(config, "user") else -1
     reader, writer = os.pipe()
+    gate, opener = os.pipe()
     pid = os.fork()
     if pid == 0:
         # Nothing of the parent's may be finished twice, whatever happens: this process only ever _exits.
         status = 1
         try:
+            os.close(opener)
+            if not os.read(gate, 1):
+                os._exit(status)  # the parent has given up
             for entrance in entrances:
                 os.write(entrance, b"0")
             if users >= 0:
@@ -86,9 +90,17 @@ def _copy_in_child(
         finally:
             os._exit(status)
     os.close(writer)
-    for descriptor in (*entrances, users):
+    for descriptor in (*entrances, users, gate):
         if descriptor >= 0:
             os.close(descriptor)
+    try:
+        manager.join(pid)
+        os.write(opener, b"1")
+    except PyruncError:
+        os.close(opener)
+        os.waitpid(pid, 0)
+        raise
+    os.close(opener)
     said = os.read(reader, 4096)
     os.close(reader)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

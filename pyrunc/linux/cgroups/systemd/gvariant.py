@@ -116,7 +116,7 @@ class _Reader:
 
     def _skip(self, expected: str) -> None:
         if self.rest()[:1] != expected:
-            raise ValueError(f"{expected!r} is missing before {self.rest()[:20]!r}")
+            raise ValueError(f"{expected!r} is missing before {self.rest()[:20] or 'the end'!r}")
         self.place += 1
 
     def _elements(self, closing: str, depth: int, *, pairs: bool) -> list[Any]:
@@ -137,13 +137,15 @@ class _Reader:
     def _number(self) -> Node:
         word = self._word(lambda letter: letter in "+-.0123456789abcdefABCDEFxX")
         sign = -1 if word[:1] == "-" else 1
-        digits = word.lstrip("+-") if word[:1] in ("+", "-") else word
+        digits = word[1:] if word[:1] in ("+", "-") else word
         lower = digits.lower()
         if lower in ("inf", ""):
             raise ValueError(f"{self.text[self.place - len(word) :][:20]!r} is not a value")
         try:
+            if lower[0] not in "0123456789.":
+                raise ValueError
             if lower.startswith("0x"):
-                return "int", sign * int(lower, 16), ""
+                return "int", sign * int(lower, 0), ""
             if lower.isdigit():
                 return "int", sign * int(lower, 8 if lower[0] == "0" and len(lower) > 1 else 10), ""
             return "float", sign * float(digits), ""

@@ -66,8 +66,9 @@ class Systemd:
         if not self.address:
             self.address = _user_address() if self.rootless else _system_address()
         daemon = self.address != address_of(_PRIVATE)
-        bus = Bus(self.address, daemon=daemon)
+        bus = None
         try:
+            bus = Bus(self.address, daemon=daemon)
             if daemon:
                 # systemd tells a client on the bus of its jobs only if asked to; on its own socket it tells everyone.
                 bus.call(
@@ -80,7 +81,10 @@ class Systemd:
                 )
                 bus.call(_NAME, _PATH, _MANAGER, "Subscribe")
         except PyruncError as error:
-            bus.close()
+            if bus:
+                bus.close()
+            if error.remedy:
+                raise  # of libsystemd, which is missing
             raise self._unreachable(error) from error
         self._bus = bus
         return bus

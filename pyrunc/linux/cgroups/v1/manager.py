@@ -254,6 +254,9 @@ class Manager:
         """Nothing: it enters by itself."""
         return False
 
+    def join(self, pid: int) -> None:
+        """Nothing: it enters by itself."""
+
     def pids(self) -> list[int]:
         """The processes in one hierarchy, which are those in all."""
         home = self._any()

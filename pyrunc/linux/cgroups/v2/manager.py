@@ -154,6 +154,9 @@ class Manager:
         """Nothing: clone3 has put it there."""
         return False
 
+    def join(self, pid: int) -> None:
+        """Nothing: it enters by itself."""
+
     def pids(self) -> list[int]:
         """The processes in the directory and below."""
         return tree.pids(self.home) if self.home else []
