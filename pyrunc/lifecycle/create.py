@@ -14,6 +14,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET
 from _socket import socket as Socket
 from fcntl import F_SETFL, fcntl
 
+from pyrunc.config.annotations import PIDFD_RECEIVER, hook_files
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE
 from pyrunc.kernel.procfs import pids_of
@@ -204,6 +205,10 @@ def _start_init(container: Container, undo: Undo) -> None:
         supplies["hook-output"] = os.memfd_create("hook-output", os.MFD_CLOEXEC)
         fcntl(supplies["hook-output"], F_SETFL, os.O_APPEND)
         opened.append(supplies["hook-output"])
+    if "hook-stdout" in program.slots or "hook-stderr" in program.slots:
+        given = hooks.open_outputs(hook_files(config.get("annotations"), prepared.bundle))
+        supplies.update(given)
+        opened += given.values()
     cgroup = prepared.manager.directory()
     flags = 0 if joined(config) else new_flags(config)
     try:
@@ -287,8 +292,9 @@ def _converse(container: Container, undo: Undo) -> None:
     if listed:
         container.hooks_reached = True
         state = state_document(container.record, CREATING).encode()
-        hooks.run_hooks("prestart", listed.get("prestart") or (), state, prepared.bundle)
-        hooks.run_hooks("createRuntime", listed.get("createRuntime") or (), state, prepared.bundle)
+        files = hook_files(config.get("annotations"), prepared.bundle)
+        hooks.run_hooks("prestart", listed.get("prestart") or (), state, prepared.bundle, files)
+        hooks.run_hooks("createRuntime", listed.get("createRuntime") or (), state, prepared.bundle, files)
     talk.go()
     if prepared.choices.asks_pid:
         talk.expect(SAY_REACHED, PID)
@@ -316,8 +322,10 @@ def hand_over(request: Request, container: Container) -> None:
     """Give the caller what it asked for: pidfd, terminal, and last the pid file, which says that all is well."""
     init = container.init
     assert init is not None
-    if request.pidfd_socket:
-        send_descriptor(request.pidfd_socket, init.pidfd, "pidfd", "pidfd")
+    receiver = container.record.annotations.get(PIDFD_RECEIVER)
+    for path in (request.pidfd_socket, receiver and os.path.join(container.record.bundle, receiver)):
+        if path:
+            send_descriptor(path, init.pidfd, "pidfd", "pidfd")
     if request.console_socket:
         send_descriptor(request.console_socket, container.master, "/dev/ptmx", "terminal")
         os.close(container.master)
@@ -363,7 +371,8 @@ def _poststop(request: Request, container: Container) -> None:
     record = container.record
     if container.hooks_reached:
         state = state_document(record, STOPPED).encode()
-        for warning in hooks.run_poststop(record.hooks.get("poststop") or (), state, record.bundle):
+        files = hook_files(record.annotations, record.bundle)
+        for warning in hooks.run_poststop(record.hooks.get("poststop") or (), state, record.bundle, files):
             request.log.warning(warning)
 
 

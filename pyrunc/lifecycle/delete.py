@@ -203,9 +203,11 @@ def _inits(pids: list[int]) -> list[int]:
 
 
 def _run_poststop(record: Record, log: Log) -> None:
+    from pyrunc.config.annotations import hook_files
     from pyrunc.linux.hooks import run_poststop
 
     # runtime.md "Lifecycle", step 13: a failure is a warning, the remaining hooks still run.
     state = state_document(record, STOPPED).encode()
-    for warning in run_poststop(record.hooks["poststop"], state, record.bundle):
+    files = hook_files(record.annotations, record.bundle)
+    for warning in run_poststop(record.hooks["poststop"], state, record.bundle, files):
         log.warning(warning)

@@ -158,10 +158,12 @@ def run_poststart(record: Record, pidfd: int) -> None:
     listed = record.hooks.get("poststart")
     if not listed:
         return
+    from pyrunc.config.annotations import hook_files
     from pyrunc.linux.hooks import run_hooks
 
     try:
-        run_hooks("poststart", listed, state_document(record, RUNNING).encode(), record.bundle)
+        files = hook_files(record.annotations, record.bundle)
+        run_hooks("poststart", listed, state_document(record, RUNNING).encode(), record.bundle, files)
     except PyruncError:
         _end(pidfd)
         raise

@@ -14,6 +14,7 @@ from __future__ import annotations
 from errno import EINVAL, EPERM, EROFS
 from struct import pack
 
+from pyrunc.config.annotations import keeps_groups
 from pyrunc.kernel.constants import AT_EMPTY_PATH, PR_SET_NO_NEW_PRIVS
 from pyrunc.linux.namespaces import is_new
 from pyrunc.plan.program import ANY, BITS, EQ
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 UMASK: Final = 0o022
 #: (gid_t)-1: chown(2) takes it as "leave unchanged".
 NO_ID: Final = 0xFFFF_FFFF
-#: As with crun: the caller wants to keep its supplementary groups (podman's `--group-add keep-groups`).
-KEEP_GROUPS: Final = "run.oci.keep_original_groups"
 
 # struct stat of this machine's 64-bit layout is not the same everywhere; statx(2) is.
 _STATX_SIZE: Final = 256
@@ -125,7 +124,7 @@ def plan_user(config: Config, host: Host, program: Program) -> None:
     uid, gid = user.get("uid", 0), user.get("gid", 0)
     # Where the ids are mapped is known for a new user namespace only; elsewhere the kernel answers EINVAL.
     hint = "" if is_new(config, "user") else ", which must be mapped in its user namespace"
-    if (config.get("annotations") or {}).get(KEEP_GROUPS) not in ("1", "true"):
+    if not keeps_groups(config):  # podman's `--group-add keep-groups`
         _plan_groups(user.get("additionalGids") or [], host, program)
     program.call("setresgid", gid, gid, gid, step=f"set group id to {gid}{hint}", of="process.user.gid")
     program.call("setresuid", uid, uid, uid, step=f"set user id to {uid}{hint}", of="process.user.uid")

@@ -11,12 +11,11 @@ read by many in turn, a hook that does not read it blocks nobody, and one that w
 from __future__ import annotations
 
 import os
-import time
-from _signal import strsignal  # type: ignore[import-not-found]  # `signal` costs 5 ms
 from errno import EINVAL, ESRCH
 from struct import pack
 
-from pyrunc.errors import PyruncError, kernel_word
+from pyrunc.config.annotations import hook_files
+from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import (
     CLONE_PIDFD,
     CLOSE_RANGE_CLOEXEC,
@@ -29,7 +28,6 @@ from pyrunc.kernel.constants import (
     SIGCHLD,
     SIGKILL,
 )
-from pyrunc.kernel.native import syscall
 from pyrunc.linux.environment import environment
 from pyrunc.plan.program import EQ, TALK
 from pyrunc.plan.talk import OUTPUT_SIZE, SAY_OUTPUT
@@ -39,19 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
-    from pyrunc.config.spec import Hook, Process
+    from pyrunc.config.spec import Config, Hook, Process
     from pyrunc.plan.program import Program, Register
 
-#: How much of a hook's stdout and of its stderr is kept for the error text: the end, in bytes. One more is read,
-#: to see whether there was more.
-KEPT: Final = OUTPUT_SIZE - 1
+#: Both kept for the error text.
+KEEP: Final = ("", "")
 
 #: linux/pidfd.h, since Linux 6.9.
 PIDFD_SIGNAL_PROCESS_GROUP: Final = 4
-
-# Python ignores these two from its start on; a hook starts with the default.
-_SIGPIPE: Final = 13
-_SIGXFSZ: Final = 25
 
 
 # -- in the runtime's namespaces ---------------------------------------------------------------------------
@@ -73,29 +66,44 @@ def state_file(state: bytes) -> int:
     return fd
 
 
-def run_hooks(kind: str, hooks: Sequence[Hook], state: bytes, bundle: str = ".") -> None:
+def run_hooks(
+    kind: str, hooks: Sequence[Hook], state: bytes, bundle: str = ".", files: tuple[str, str] = KEEP
+) -> None:
     """Run the hooks one after the other in the directory `bundle`, each with `state` (JSON) on its stdin.
 
-    Raises PyruncError at the first that fails.
+    `files`: where stdout and stderr are appended to ("": kept for the error). Raises PyruncError at the first that
+    fails.
     """
-    for failure in _run_all(kind, hooks, state, bundle, to_the_end=False):
+    for failure in _run_all(kind, hooks, state, bundle, files, to_the_end=False):
         raise PyruncError(failure, code="hook-failed")
 
 
-def run_poststop(hooks: Sequence[Hook], state: bytes, bundle: str = ".") -> list[str]:
+def run_poststop(
+    hooks: Sequence[Hook], state: bytes, bundle: str = ".", files: tuple[str, str] = KEEP
+) -> list[str]:
     """Run all poststop hooks. Failures are returned as warnings (runtime.md "Lifecycle", step 13)."""
-    return _run_all("poststop", hooks, state, bundle, to_the_end=True)
+    return _run_all("poststop", hooks, state, bundle, files, to_the_end=True)
 
 
-def _run_all(kind: str, hooks: Sequence[Hook], state: bytes, bundle: str, *, to_the_end: bool) -> list[str]:
+def _run_all(
+    kind: str,
+    hooks: Sequence[Hook],
+    state: bytes,
+    bundle: str,
+    files: tuple[str, str],
+    *,
+    to_the_end: bool,
+) -> list[str]:
     failures: list[str] = []
     if not hooks:
         return failures
+    from pyrunc.linux.hook_process import run
+
     stdin = state_file(state)
     try:
         for index, hook in enumerate(hooks):
             os.lseek(stdin, 0, os.SEEK_SET)
-            failure = _run(hook, stdin, bundle)
+            failure = run(hook, stdin, bundle, files)
             if failure:
                 failures.append(f"error running {kind} hook #{index}: {failure}")
                 if not to_the_end:
@@ -105,144 +113,29 @@ def _run_all(kind: str, hooks: Sequence[Hook], state: bytes, bundle: str, *, to_
     return failures
 
 
-def _run(hook: Hook, stdin: int, bundle: str) -> str:
-    """Run one hook; the text of its failure, or ""."""
-    path = hook["path"]
-    out_read, out_write = os.pipe()
-    err_read, err_write = os.pipe()
-    try:
-        pid = _spawn(hook, stdin, out_write, err_write, bundle)
-    except OSError as error:
-        os.close(out_read)
-        os.close(err_read)
-        return f"exec {path}: {kernel_word(error.errno or 0)}"
-    finally:
-        os.close(out_write)
-        os.close(err_write)
-    try:
-        return _await(pid, hook.get("timeout"), out_read, err_read)
-    finally:
-        os.close(out_read)
-        os.close(err_read)
-
-
-def _spawn(hook: Hook, stdin: int, out: int, err: int, bundle: str) -> int:
-    """Start the hook; its pid. Raises OSError."""
-    # What the caller left open, a preserved descriptor of the container perhaps, is none of the hook's.
-    syscall("close_range", 3, 0xFFFF_FFFF, CLOSE_RANGE_CLOEXEC)
-    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            os.chdir(bundle)  # posix_spawn(3) cannot
-        except OSError:
-            pass  # poststop, after the bundle was removed
-        return os.posix_spawn(
-            hook["path"],
-            hook.get("args") or [hook["path"]],
-            _as_mapping(hook.get("env") or ()),
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, stdin, 0),
-                (os.POSIX_SPAWN_DUP2, out, 1),
-                (os.POSIX_SPAWN_DUP2, err, 2),
-            ],
-            setpgroup=0,  # a group of its own, so that a timeout ends its children too
-            setsigmask=(),
-            setsigdef=(_SIGPIPE, _SIGXFSZ),
-        )
-    finally:
-        os.fchdir(here)
-        os.close(here)
-
-
-def _as_mapping(entries: Sequence[str]) -> dict[bytes, bytes]:
-    pairs = {}
-    for entry in environment(entries):
-        name, _, value = os.fsencode(entry).partition(b"=")
-        pairs[name] = value
-    return pairs
-
-
-def _await(pid: int, timeout: int | None, out_read: int, err_read: int) -> str:
-    """Wait for the hook and keep what it writes; the text of its failure, or "".
-
-    Ends with the hook, not with the last holder of its pipes: a process that it leaves running must not hold
-    up the container.
-    """
-    import select
-
-    kept = {out_read: b"", err_read: b""}
-    poll = select.poll()
-    pidfd = -1
-    status = None
-    try:
-        pidfd = os.pidfd_open(pid)
-        for fd in (pidfd, out_read, err_read):
-            poll.register(fd, select.POLLIN)
-        for fd in kept:
-            os.set_blocking(fd, False)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            # poll(2) takes milliseconds in an int; a longer wait is made of several.
-            left = None if deadline is None else min(max(0, deadline - time.monotonic()) * 1000, 1e9)
-            ready = [fd for fd, _ in poll.poll(left)]
-            for fd in ready:
-                if fd in kept and not _read(fd, kept):
-                    poll.unregister(fd)
-            if pidfd in ready:
-                status = os.waitpid(pid, 0)[1]
-                break
-            if deadline is not None and time.monotonic() >= deadline:
-                break
-    finally:
-        if status is None:
-            _kill(pid)
-        if pidfd >= 0:
-            os.close(pidfd)
-    for fd in kept:
-        while _read(fd, kept):
-            pass
-    if status is None:
-        return f"hook ran past specified timeout of {timeout:.1f}s"
-    if status == 0:
-        return ""
-    return f"{exit_text(status)}, stdout: {_shown(kept[out_read])}, stderr: {_shown(kept[err_read])}"
-
-
-def _read(fd: int, kept: dict[int, bytes]) -> bool:
-    """Take what there is; False at the end of file or when nothing is there."""
-    try:
-        data = os.read(fd, 65536)
-    except BlockingIOError:
-        return False
-    kept[fd] = (kept[fd] + data)[-KEPT - 1 :]
-    return bool(data)
-
-
-def _kill(pid: int) -> None:
-    # Not yet waited for, so the pid is still the hook's. Its group first, then the hook itself, which may
-    # have moved into another group.
-    for kill in (os.killpg, os.kill):
-        try:
-            kill(pid, SIGKILL)
-        except ProcessLookupError:
-            pass  # ended by itself meanwhile
-    os.waitpid(pid, 0)
-
-
-def _shown(output: bytes) -> str:
-    text = output[-KEPT:].decode("utf-8", "backslashreplace").strip()
-    return "…" + text if len(output) > KEPT else text
-
-
-def exit_text(status: int) -> str:
-    """The words for a status of wait(2)."""
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        return f"signal: {(strsignal(number) or str(number)).lower()}"
-    return f"exit status {os.WEXITSTATUS(status)}"
-
-
 # -- in the container's namespaces -------------------------------------------------------------------------
+
+
+def slots(config: Config, program: Program) -> tuple[int, int]:
+    """The numbers that the files for stdout and stderr have in init, where annotations ask for them; else -1."""
+    out, err = hook_files(config.get("annotations"), "")
+    return program.inherit("hook-stdout") if out else -1, program.inherit("hook-stderr") if err else -1
+
+
+def open_outputs(files: tuple[str, str]) -> dict[str, int]:
+    """The descriptors of the files for stdout and stderr, by `slots`. Raises KernelError."""
+    from pyrunc.linux.hook_process import open_output
+
+    opened: dict[str, int] = {}
+    for slot, file in zip(("hook-stdout", "hook-stderr"), files, strict=True):
+        if file:
+            try:
+                opened[slot] = open_output(file)
+            except OSError as error:
+                for descriptor in opened.values():
+                    os.close(descriptor)
+                raise KernelError.of(f"open {file} for the output of hooks", error) from None
+    return opened
 
 
 def plan_hooks(
@@ -252,19 +145,21 @@ def plan_hooks(
     *,
     state_fd: int | Register,
     output_fd: int | Register,
+    files: tuple[int, int] = (-1, -1),
     process: Process,
 ) -> None:
     """Emit the hooks: for each a child that execs it, and the wait for it.
 
-    `state_fd` holds the state, `output_fd` is a memfd for what the hook writes; both are numbers in init, above
-    2. A failure ends init, after SAY_OUTPUT; its text is completed by `explain_hook_failure`. A startContainer
-    hook without an environment of its own gets that of `process`, as with runc; any other an empty one.
+    `state_fd` holds the state, `output_fd` is a memfd for what the hook writes, unless `files` has a descriptor for
+    its stdout or stderr; all are numbers in init, above 2. A failure ends init, after SAY_OUTPUT; its text is
+    completed by `explain_hook_failure`. A startContainer hook without an environment of its own gets that of
+    `process`, as with runc; any other an empty one.
     """
     inherited = (process.get("env") or ()) if kind == "startContainer" else ()
     kept = program.buffer(OUTPUT_SIZE)
     for index, hook in enumerate(hooks):
         _plan_hook(program, f"error running {kind} hook #{index}", f"hooks.{kind}[{index}]", hook,
-                   state_fd, output_fd, inherited, kept)  # fmt: skip
+                   state_fd, output_fd, files, inherited, kept)  # fmt: skip
 
 
 def _plan_hook(
@@ -274,6 +169,7 @@ def _plan_hook(
     hook: Hook,
     state_fd: int | Register,
     output_fd: int | Register,
+    given: tuple[int, int],
     inherited: Sequence[str],
     kept: int,
 ) -> None:
@@ -307,7 +203,8 @@ def _plan_hook(
     _plan_output(program, text, of, value, output_fd, kept)
     program.fail(0, text, of)
     program.place(child)
-    _plan_child(program, text, of, hook, state_fd, output_fd, inherited)
+    out, err = (output_fd if fd < 0 else fd for fd in given)
+    _plan_child(program, text, of, hook, (state_fd, out, err), inherited)
     program.place(good)
     program.release(pid, value)
 
@@ -358,14 +255,13 @@ def _plan_child(
     text: str,
     of: str,
     hook: Hook,
-    state_fd: int | Register,
-    output_fd: int | Register,
+    stdio: tuple[int | Register, int | Register, int | Register],
     inherited: Sequence[str],
 ) -> None:
     """What the child does. Its failures are reported on TALK before the parent's, and end the child alone."""
     path = hook["path"]
     program.call("setpgid", 0, 0, step=f"{text}: make a process group", of=of)
-    for fd, source in ((0, state_fd), (1, output_fd), (2, output_fd)):
+    for fd, source in enumerate(stdio):
         program.call("dup3", source, fd, 0, step=f"{text}: set up its file descriptor {fd}", of=of)
     # Init's own descriptors, the conversation among them, are none of the hook's.
     program.call(
@@ -383,5 +279,7 @@ def explain_hook_failure(step: str, output: tuple[int, bytes] | None) -> str:
     """
     if output is None:
         return step
+    from pyrunc.linux.hook_process import exit_text, shown
+
     status, written = output
-    return f"{step}: {exit_text(status)}, output: {_shown(written)}"
+    return f"{step}: {exit_text(status)}, output: {shown(written)}"

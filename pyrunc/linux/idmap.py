@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from pyrunc.config.annotations import keeps_groups
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import CLOSE_RANGE_CLOEXEC, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL
 from pyrunc.kernel.native import syscall
-from pyrunc.linux.credentials import KEEP_GROUPS
 from pyrunc.linux.namespaces import has, is_new, joined
 from pyrunc.plan.program import ANY
 
@@ -90,7 +90,7 @@ def plan_root(config: Config, program: Program) -> None:
     if not has(config, "user"):
         return
     uid, gid = root_ids(config)
-    if (config.get("annotations") or {}).get(KEEP_GROUPS) not in ("1", "true"):
+    if not keeps_groups(config):
         program.call("setgroups", 0, 0, step="drop the runtime's supplementary groups", tolerate=ANY)
     program.call(
         "setresgid", gid, gid, gid, step=f"become gid {gid} of the user namespace", of="linux.gidMappings"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from errno import EACCES, EINVAL, EPERM
 
+from pyrunc.config.annotations import MOUNT_CONTEXT_TYPE
 from pyrunc.kernel.constants import O_CLOEXEC, O_DIRECTORY, O_RDONLY
 from pyrunc.linux.lsm import SELINUX, VALUE_MAX, plan_attribute
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 WITHOUT_CONTEXT: Final = frozenset(("proc", "sysfs", "mqueue", "cgroup", "cgroup2"))
 #: The mount options for labels. crun lets an annotation choose among them.
 CONTEXTS: Final = ("context", "fscontext", "defcontext", "rootcontext")
-CONTEXT_TYPE: Final = "run.oci.mount_context_type"
 #: fsconfig(2) takes values of at most 255 bytes.
 CONTEXT_MAX: Final = 255
 _PROCESS: Final = "process.selinuxLabel"
@@ -52,11 +52,11 @@ def check(config: Config, host: Host, report: Report) -> None:
     chosen = _chosen(config)
     if mounts and chosen not in CONTEXTS:
         text = f'"{chosen[:40]}" is no mount option for a label'
-        report.error(f'annotations["{CONTEXT_TYPE}"]', text, f"use one of {', '.join(CONTEXTS)}")
+        report.error(f'annotations["{MOUNT_CONTEXT_TYPE}"]', text, f"use one of {', '.join(CONTEXTS)}")
 
 
 def _chosen(config: Config) -> str:
-    return (config.get("annotations") or {}).get(CONTEXT_TYPE) or "context"
+    return (config.get("annotations") or {}).get(MOUNT_CONTEXT_TYPE) or "context"
 
 
 def plan(config: Config, program: Program, proc: Register) -> None:

@@ -296,4 +296,7 @@ def _plan_hooks(config: Config, kind: Literal["createContainer", "startContainer
     if listed:
         state = program.inherit("hook-state" if kind == "createContainer" else "start-hook-state")
         output = program.inherit("hook-output")
-        hooks.plan_hooks(program, kind, listed, state_fd=state, output_fd=output, process=config["process"])
+        files = hooks.slots(config, program)
+        hooks.plan_hooks(
+            program, kind, listed, state_fd=state, output_fd=output, files=files, process=config["process"]
+        )

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pyrunc.linux.hooks import KEPT, explain_hook_failure, plan_hooks, state_file
+from pyrunc.linux.hook_process import KEPT
+from pyrunc.linux.hooks import explain_hook_failure, plan_hooks, state_file
 from tests.support import program as init
 from tests.support.footprint import alive
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pyrunc.config.annotations import KEEP_GROUPS
 from pyrunc.linux import credentials
 from pyrunc.plan.host import Host
 from pyrunc.plan.program import Program
@@ -88,7 +89,7 @@ def test_absent_user_is_root() -> None:
 
 
 def test_keeping_the_callers_groups() -> None:
-    kept = config(uid=7) | {"annotations": {credentials.KEEP_GROUPS: "1"}}
+    kept = config(uid=7) | {"annotations": {KEEP_GROUPS: "1"}}
     assert [name for name, _ in planned(kept)] == ["setresgid", "setresuid"]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pyrunc.errors import PyruncError
-from pyrunc.linux import hooks
+from pyrunc.linux import hook_process
 from pyrunc.linux.hooks import explain_hook_failure, run_hooks, run_poststop
 from tests.support.footprint import alive
 
@@ -89,7 +89,7 @@ def test_poststop_goes_on(tmp_path: Path) -> None:
 
 def test_output_is_bounded() -> None:
     text = failure(shell("i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done; exit 1"))
-    assert len(text) < 2 * hooks.KEPT
+    assert len(text) < 2 * hook_process.KEPT
     assert "stdout: …" in text and "19999, stderr: " in text
 
 

@@ -12,6 +12,7 @@ import os
 import time
 from errno import EBUSY
 
+from pyrunc.config.annotations import SYSTEMD_PROPERTY
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.linux.cgroups import files, tree
 from pyrunc.linux.cgroups.layout import SYSTEMD
@@ -19,7 +20,7 @@ from pyrunc.linux.cgroups.resources import needed
 from pyrunc.linux.cgroups.systemd import properties
 from pyrunc.linux.cgroups.systemd.bus import Refused
 from pyrunc.linux.cgroups.systemd.systemd import EXISTS, Systemd
-from pyrunc.linux.cgroups.systemd.unit import PROPERTY_ANNOTATION, Unit, unit
+from pyrunc.linux.cgroups.systemd.unit import Unit, unit
 from pyrunc.linux.cgroups.v1 import manager as v1
 from pyrunc.linux.cgroups.v2 import controllers
 from pyrunc.linux.cgroups.v2 import manager as v2
@@ -96,7 +97,7 @@ class Service:
         if error.name == EXISTS:
             remedy = "another container has this linux.cgroupsPath: use another, or delete that container"
         elif self._annotations:
-            remedy = f"check the annotations {PROPERTY_ANNOTATION}*"
+            remedy = f"check the annotations {SYSTEMD_PROPERTY}*"
         return PyruncError(
             f"start systemd unit {self.unit.name}: {error.text}", remedy=remedy, code="systemd"
         )

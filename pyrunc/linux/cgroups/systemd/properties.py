@@ -7,9 +7,9 @@ are pure.
 
 from __future__ import annotations
 
+from pyrunc.config.annotations import SYSTEMD_PROPERTY
 from pyrunc.errors import PyruncError
 from pyrunc.linux.cgroups.resources import pids_limit
-from pyrunc.linux.cgroups.systemd.unit import PROPERTY_ANNOTATION
 from pyrunc.linux.cgroups.v2.conversion import cpu_weight, swap_max
 
 TYPE_CHECKING = False
@@ -56,7 +56,7 @@ def of_annotations(annotations: Mapping[str, str]) -> Properties:
     """The annotations `org.systemd.property.NAME`. Raises PyruncError naming the annotation."""
     found: Properties = {}
     for key, text in annotations.items():
-        name = key.removeprefix(PROPERTY_ANNOTATION)
+        name = key.removeprefix(SYSTEMD_PROPERTY)
         if name == key or not name:
             continue
         where = f"annotations[{key!r}]"

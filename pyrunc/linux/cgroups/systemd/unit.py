@@ -12,8 +12,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-#: The prefix of the annotations that give properties of the unit.
-PROPERTY_ANNOTATION: Final = "org.systemd.property."
 _SLICE: Final = ".slice"
 _FORM: Final = 'with the systemd cgroup manager it is "slice:prefix:name", such as system.slice:pyrunc:box'
 #: systemd.unit(5), "String Escaping for Inclusion in Unit Names".

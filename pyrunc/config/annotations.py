@@ -1,0 +1,48 @@
+"""Annotations with a meaning: those of `config.annotations` that change what pyrunc does.
+
+This is the one list: rooms take the names from here, `features` announces it as potentiallyUnsafeConfigAnnotations
+(features.md), and docs/annotations.md tells it to people. All other annotations are carried in `state` and do nothing.
+All of these reach beyond the container, so an engine must not take them from somebody whom it does not trust.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
+
+    from pyrunc.config.spec import Config
+
+HOOKS_STDOUT: Final = "run.oci.hooks.stdout"
+HOOKS_STDERR: Final = "run.oci.hooks.stderr"
+KEEP_GROUPS: Final = "run.oci.keep_original_groups"
+MOUNT_CONTEXT_TYPE: Final = "run.oci.mount_context_type"
+PIDFD_RECEIVER: Final = "run.oci.pidfd_receiver"
+#: A prefix: what follows is the name of the property.
+SYSTEMD_PROPERTY: Final = "org.systemd.property."
+
+#: Name (one that ends with a dot: every name that begins so) → what it does.
+MEANINGS: Final[Mapping[str, str]] = {
+    SYSTEMD_PROPERTY: "a property of the container's systemd unit, as GVariant text (systemd cgroup manager only)",
+    HOOKS_STDERR: "a file to which the hooks' standard error is appended",
+    HOOKS_STDOUT: "a file to which the hooks' standard output is appended",
+    KEEP_GROUPS: "`1`: the process keeps the supplementary groups of pyrunc's caller; additionalGids is left out",
+    MOUNT_CONTEXT_TYPE: "the mount option for linux.mountLabel: context, fscontext, defcontext or rootcontext",
+    PIDFD_RECEIVER: "a unix stream socket that is sent a pidfd of the container's process, as with --pidfd-socket",
+}
+
+
+def keeps_groups(config: Config) -> bool:
+    """Whether the process is to keep the caller's supplementary groups."""
+    return (config.get("annotations") or {}).get(KEEP_GROUPS) in ("1", "true")
+
+
+def hook_files(annotations: Mapping[str, str] | None, bundle: str) -> tuple[str, str]:
+    """Where the hooks' stdout and stderr are appended to; relative to the bundle. "" where they are kept for errors."""
+    if not annotations:
+        return "", ""
+    out, err = annotations.get(HOOKS_STDOUT), annotations.get(HOOKS_STDERR)
+    return (out and os.path.join(bundle, out)) or "", (err and os.path.join(bundle, err)) or ""

@@ -1,0 +1,158 @@
+"""Annotations with a meaning (docs/annotations.md), each as the container or the caller notices it."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from pyrunc.config.annotations import MEANINGS
+from tests.support.payload import REPOSITORY
+from tests.support.runtime import Runtime
+
+
+def test_features_announce_the_table_that_the_code_runs_on(runtime: Runtime) -> None:
+    document = json.loads(runtime.verb("features").ok().out)
+    assert document["potentiallyUnsafeConfigAnnotations"] == sorted(MEANINGS)
+
+
+def test_the_table_is_all_there_is() -> None:
+    """No other place knows an annotation by its name, and the document for people has each of them."""
+    told = (REPOSITORY / "docs" / "annotations.md").read_text()
+    for name, meaning in MEANINGS.items():
+        assert f"| `{name}{'NAME' if name.endswith('.') else ''}` | {meaning} |" in told
+    for path in (REPOSITORY / "pyrunc").rglob("*.py"):
+        if path.name != "annotations.py":
+            text = path.read_text()
+            assert '"run.oci.' not in text and '"org.systemd.' not in text and '"org.criu.' not in text, path
+
+
+def test_other_annotations_do_nothing_and_are_in_the_state(runtime: Runtime) -> None:
+    """config.md "Annotations": unknown keys are no error."""
+    bundle = runtime.bundle().sleeper()
+    given = {"run.oci.handler": "wasm", "org.criu.config": "/x", "com.example": "", "bundle": "/elsewhere"}
+    bundle.config["annotations"] = given
+    with runtime.running(bundle) as container:
+        assert container.state()["annotations"] == given
+
+
+# -- run.oci.keep_original_groups ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [("1", True), ("true", True), ("0", False), ("", False), (None, False)]
+)
+def test_keep_original_groups(runtime: Runtime, value: str | None, kept: bool) -> None:
+    bundle = runtime.bundle().ask("ids")
+    bundle.process["user"]["additionalGids"] = [7]
+    if value is not None:
+        bundle.config["annotations"] = {"run.oci.keep_original_groups": value}
+    said = runtime.run(bundle, extra_groups=[0, 4321, 4322]).ok().testimony
+    assert sorted(said["ids"]["groups"]) == ([0, 4321, 4322] if kept else [7])
+
+
+def test_keep_original_groups_in_a_user_namespace(runtime: Runtime) -> None:
+    """podman's `--group-add keep-groups`: a file of one of the caller's groups stays within reach."""
+    bundle = runtime.bundle().map_ids(host=300000, size=1000).give_rootfs(300000, 300000)
+    secret = bundle.rootfs / "area" / "secret"
+    secret.write_text("for the group")
+    os.chown(secret, 0, 4321)
+    secret.chmod(0o640)
+    bundle.process["user"] = {"uid": 5, "gid": 6}
+    bundle.ask("read /area/secret")
+    denied = runtime.run(bundle, extra_groups=[4321]).ok().testimony
+    assert denied["read /area/secret"] == {"errno": "EACCES"}
+    bundle.config["annotations"] = {"run.oci.keep_original_groups": "1"}
+    allowed = runtime.run(bundle, extra_groups=[4321]).ok().testimony
+    assert allowed["read /area/secret"] == "for the group"
+
+
+# -- run.oci.hooks.stdout, run.oci.hooks.stderr -------------------------------------------------------------
+
+KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+
+
+def test_the_output_of_every_hook(runtime: Runtime, folder: Path) -> None:
+    """Appended in the order of the life, in the runtime's namespaces and in the container's."""
+    out, err = folder / "out", folder / "err"
+    out.write_text("before\n")
+    bundle = runtime.bundle().ask("fds", "sleep")
+    for kind in KINDS:
+        bundle.hook(kind, f"echo {kind}; echo {kind} failed >&2")
+    bundle.config["annotations"] = {"run.oci.hooks.stdout": str(out), "run.oci.hooks.stderr": str(err)}
+    container = runtime.container(bundle)
+    container.create().ok()
+    container.start().ok()
+    container.says("ready")
+    assert sorted(container.testimony["fds"]) == ["0", "1", "2"]
+    container.kill("KILL").ok()
+    container.stops()
+    container.delete().ok()
+    assert out.read_text().split() == ["before", *KINDS]
+    assert err.read_text().splitlines() == [f"{kind} failed" for kind in KINDS]
+    assert stat.S_IMODE(err.stat().st_mode) == 0o600
+
+
+def test_one_of_both(runtime: Runtime) -> None:
+    """Relative to the bundle; the other one is kept for the error, as ever."""
+    for kind in ("createRuntime", "createContainer"):
+        bundle = runtime.bundle().hook(kind, "echo to the file; echo to the error >&2; exit 3")
+        bundle.config["annotations"] = {"run.oci.hooks.stdout": "hook.log"}
+        runtime.run(bundle).fails(f"error running {kind} hook #0: exit status 3", "to the error")
+        assert (bundle.path / "hook.log").read_text() == "to the file\n"
+
+
+def test_failing_hook_names_the_file(runtime: Runtime, folder: Path) -> None:
+    bundle = runtime.bundle().hook("prestart", "echo why >&2; exit 3")
+    bundle.config["annotations"] = {"run.oci.hooks.stderr": str(folder / "err")}
+    runtime.run(bundle).fails("exit status 3", f"stderr: in {folder}/err")
+    assert (folder / "err").read_text() == "why\n"
+
+
+@pytest.mark.parametrize("kind", ["prestart", "createContainer"])
+def test_file_that_cannot_be_opened(runtime: Runtime, kind: str) -> None:
+    bundle = runtime.bundle().hook(kind, "exit 0")
+    bundle.config["annotations"] = {"run.oci.hooks.stdout": "/nowhere/file"}
+    before = runtime.footprint(bundle)
+    runtime.run(bundle).fails("open /nowhere/file", "no such file or directory")
+    before.assert_unchanged()
+
+
+# -- run.oci.pidfd_receiver ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_pidfd_receiver(runtime: Runtime, folder: Path, flag: bool) -> None:
+    """It gets a pidfd, as --pidfd-socket does, and beside it."""
+    paths = [folder / "of-the-annotation", folder / "of-the-flag"]
+    bundle = runtime.bundle().sleeper()
+    bundle.config["annotations"] = {"run.oci.pidfd_receiver": str(paths[0])}
+    container = runtime.container(bundle)
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        for path, listener in zip(paths, (first, second), strict=True):
+            listener.bind(str(path))
+            listener.listen()
+        container.create(*(("--pidfd-socket", str(paths[1])) if flag else ())).ok()
+        for listener in (first, second)[: 1 + flag]:
+            listener.settimeout(5)
+            connection = listener.accept()[0]
+            _, control, _, _ = connection.recvmsg(64, socket.CMSG_SPACE(4))
+            (descriptor,) = array.array("i", control[0][2])
+            told = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+            os.close(descriptor)
+            connection.close()
+            assert f"Pid:\t{container.pid}\n" in told
+    container.delete("--force").ok()
+
+
+def test_pidfd_receiver_where_nobody_listens(runtime: Runtime) -> None:
+    bundle = runtime.bundle()
+    bundle.config["annotations"] = {"run.oci.pidfd_receiver": "/nowhere/socket"}
+    before = runtime.footprint(bundle)
+    runtime.container(bundle).create().fails("send the pidfd to /nowhere/socket", "no such file or directory")
+    before.assert_unchanged()
