@@ -12,7 +12,7 @@ from tests.support import footprint, scratch
 from tests.support.installed import runtime_command
 from tests.support.runtime import SYSTEMD, Runtime
 
-SESSION = pytest.StashKey[Path]()
+FOLDER = pytest.StashKey[Path]()
 MARKERS = {
     "needs_root": "needs others' ids, devices, mounts or cgroups where it wants them; left out as an ordinary user",
     "cgroupfs": "is about cgroups at a path of its own choice, so not for PYRUNC_TEST_CGROUP_MANAGER=systemd",
@@ -25,7 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
     worker = getattr(config, "workerinput", None)
-    config.stash[SESSION] = Path(worker["session"]) if worker else scratch.make("pyrunc-test-session")
+    config.stash[FOLDER] = Path(worker["session"]) if worker else scratch.make("pyrunc-test-session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -40,19 +40,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: pytest.Item) -> None:
     """Tell each xdist worker where the shared folder is."""
-    node.workerinput["session"] = str(node.config.stash[SESSION])  # type: ignore[attr-defined]
+    node.workerinput["session"] = str(node.config.stash[FOLDER])  # type: ignore[attr-defined]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the shared folder."""
-    if not hasattr(config, "workerinput") and SESSION in config.stash:
-        scratch.remove(config.stash[SESSION])
+    if not hasattr(config, "workerinput") and FOLDER in config.stash:
+        scratch.remove(config.stash[FOLDER])
 
 
 @pytest.fixture(scope="session")
 def runtime_words(request: pytest.FixtureRequest) -> list[str]:
     """The words that start the runtime under test."""
-    return runtime_command(request.config.stash[SESSION])
+    return runtime_command(request.config.stash[FOLDER])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -43,4 +43,4 @@ class Buildah(Engine):
 
     def state_directories(self) -> list[Path]:
         """The runtime's default: buildah gives no --root."""
-        return [Path("/run") / self.runtime.name]
+        return [self.default_state]

@@ -118,7 +118,7 @@ def buildah(buildah_session: Buildah) -> Iterator[Buildah]:
 @pytest.fixture(
     params=[
         pytest.param("podman", marks=pytest.mark.xdist_group("podman")),
-        pytest.param("docker", marks=pytest.mark.xdist_group("docker")),
+        pytest.param("docker", marks=[pytest.mark.xdist_group("docker"), pytest.mark.needs_root]),
     ]
 )
 def engine(request: pytest.FixtureRequest) -> DockerLike:

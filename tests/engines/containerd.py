@@ -10,7 +10,7 @@ from tests.engines.daemon import Daemon
 from tests.engines.engine import IMAGE, Engine, asking, program
 from tests.engines.image import make_oci_archive
 from tests.support.payload import Testimony
-from tests.support.runtime import Outcome, wait_for
+from tests.support.runtime import SYSTEMD, Outcome, wait_for
 
 _CONFIG = """\
 version = 2
@@ -40,7 +40,7 @@ class Containerd(Engine):
 
     def __init__(self, runtime: Path, image: Path) -> None:
         super().__init__(runtime, image)
-        self.container_cgroup = re.compile(f"/{self.tag}/[^/]+$")
+        self.container_cgroup = re.compile(f"/{self.tag}(\\.slice)?/[^/]+$")
         self.env["CONTAINERD_ADDRESS"] = f"{self.folder}/containerd.sock"
         self.env["CONTAINERD_NAMESPACE"] = self.tag
         self._numbers = itertools.count(1)
@@ -69,7 +69,8 @@ class Containerd(Engine):
         """`ctr run` with our runtime."""
         runtime = ["--runtime", "io.containerd.runc.v2", "--runc-binary", str(self.runtime)]
         root = ["--runc-root", f"{self.folder}/runc"]
-        return ["run", *runtime, *root, *options, IMAGE, name, *words]
+        unit = ["--runc-systemd-cgroup", "--cgroup", f"{self.cgroup_parent}:test:{name}"] if SYSTEMD else []
+        return ["run", *runtime, *root, *unit, *options, IMAGE, name, *words]
 
     def new_name(self) -> str:
         """A name for a container."""

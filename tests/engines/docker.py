@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 from tests.engines import docs
 from tests.engines.daemon import Daemon
 from tests.engines.engine import IMAGE, DockerLike, open_files, program
+from tests.support.runtime import SYSTEMD
 
 #: dockerd makes these on the host, wherever its folders are.
 _HABITS = ("/etc/docker/key.json",)
@@ -19,6 +21,7 @@ class Docker(DockerLike):
     """dockerd with scratch folders. `remap`: containers get the user namespace of this subordinate range."""
 
     name = "docker"
+    container_cgroup = re.compile(r"(docker-)?[0-9a-f]{64}(\.scope)?$")
 
     def __init__(self, runtime: Path, image: Path, remap: tuple[int, int] | None = None) -> None:
         super().__init__(runtime, image)
@@ -37,9 +40,9 @@ class Docker(DockerLike):
             "exec-root": f"{self.folder}/exec",
             "pidfile": f"{self.folder}/dockerd.pid",
             "hosts": [self.socket],
-            "cgroup-parent": f"/{self.tag}",
+            "cgroup-parent": self.cgroup_parent,
             "default-ulimits": {"nofile": limit},
-            "exec-opts": ["native.cgroupdriver=cgroupfs"],
+            "exec-opts": [f"native.cgroupdriver={'systemd' if SYSTEMD else 'cgroupfs'}"],
             "bridge": "none",
             "iptables": False,
             "ip6tables": False,

@@ -17,7 +17,7 @@ from tests.engines.terminal import Terminal
 from tests.support import footprint, scratch
 from tests.support.patience import patient
 from tests.support.payload import Testimony
-from tests.support.runtime import Outcome, wait_for
+from tests.support.runtime import SESSION, SYSTEMD, Outcome, wait_for
 
 #: Where Debian puts the engines; what an administrator has in /usr/local is not under test.
 PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -67,7 +67,19 @@ class Engine:
         self.image = image
         self.folder = scratch.make(f"pyrunc-test-{self.name}")
         self.tag = self.folder.name.replace("_", "x")  # containerd's namespaces have no "_x"
-        self.env = {"PATH": PROGRAMS, "HOME": str(self.folder), "TERM": "xterm"}
+        if SYSTEMD:  # the name of a slice, in which "-" would mean one within another
+            self.tag = self.tag.replace("-", "_")
+        self.env = {"PATH": PROGRAMS, "TERM": "xterm", **SESSION, "HOME": str(self.folder)}
+
+    @property
+    def cgroup_parent(self) -> str:
+        """Below which all its containers are: a path, or a slice of systemd."""
+        return f"{self.tag}.slice" if SYSTEMD else f"/{self.tag}"
+
+    @property
+    def default_state(self) -> Path:
+        """Where the runtime keeps its state when it is not told: it is named after the program."""
+        return Path(SESSION.get("XDG_RUNTIME_DIR", "/run")) / self.runtime.name
 
     # -- to be said by each engine -----------------------------------------------------------------------
 
@@ -161,6 +173,9 @@ class Engine:
         with contextlib.suppress(AssertionError):
             self.remove_containers()
         self.stop()
+        if SYSTEMD:  # a slice stays when its last unit goes
+            user = ["--user"] if SESSION else []
+            subprocess.run(["systemctl", *user, "stop", "--quiet", self.cgroup_parent], check=False)
         footprint.reap()
         footprint.remove_cgroups(self.tag)
         scratch.remove(self.folder)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from tests.engines import docs
 from tests.engines.engine import IMAGE, DockerLike, open_files, program, write_storage_conf
+from tests.support.runtime import SYSTEMD
 
 
 class Podman(DockerLike):
     """podman with its own storage."""
 
     name = "podman"
-    container_cgroup = re.compile(r"libpod-[0-9a-f]{64}$")
+    container_cgroup = re.compile(r"libpod-[0-9a-f]{64}(\.scope)?$")
 
     def start(self) -> None:
         """Write its configuration, import the image."""
@@ -26,21 +28,27 @@ class Podman(DockerLike):
         self.env["CONTAINERS_CONF"] = str(conf)
         self.env["CONTAINERS_STORAGE_CONF"] = str(write_storage_conf(self.folder))
         self.limits = ("--ulimit", f"nofile={files}:{files}", "--ulimit", "nproc=10000:10000")
-        self.in_pod = ("--cgroup-parent", f"/{self.tag}")
+        self.in_pod = ("--cgroup-parent", self.cgroup_parent)
         self.habits = ("--network", "none", *self.in_pod)
         self.call("import", str(self.image), IMAGE).ok()
 
     def command(self, *words: str) -> list[str]:
-        """`podman --runtime PATH`, with no systemd and no journal asked for anything."""
-        options = ["--cgroup-manager", "cgroupfs", "--events-backend", "file", "--log-level", "error"]
+        """`podman --runtime PATH`; no journal is asked for anything, and systemd only for cgroups."""
+        manager = "systemd" if SYSTEMD else "cgroupfs"
+        options = ["--cgroup-manager", manager, "--events-backend", "file", "--log-level", "error"]
         scratch = ["--tmpdir", f"{self.folder}/tmp"]
         return [program("podman"), *options, *scratch, "--runtime", str(self.runtime), *words]
 
     def state_directories(self) -> list[Path]:
         """The runtime's default: podman gives no --root."""
-        return [Path("/run") / self.runtime.name]
+        return [self.default_state]
 
     def remove_containers(self) -> None:
         """Remove all pods and containers."""
         self.call("pod", "rm", "--all", "--force", "--time", "0")
         self.call("rm", "--all", "--force", "--time", "0")
+
+    def stop(self) -> None:
+        """As an ordinary user: remove what belongs to subordinate ids, as only their user namespace can."""
+        if os.geteuid():
+            self.call("unshare", "rm", "-rf", f"{self.folder}/graph")

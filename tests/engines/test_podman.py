@@ -17,7 +17,7 @@ def test_pod_shares_namespaces(podman: Podman) -> None:
     """Two containers of a pod have network, IPC and host name in common; not mounts or pids."""
     infra = ["--infra-image", IMAGE, "--infra-command", "testify sleep"]
     pod = ["--name", "pod", "--network", "none", "--share", "ipc,net,uts", "--hostname", "together"]
-    podman.call("pod", "create", *pod, *infra, "--cgroup-parent", f"/{podman.tag}").ok()
+    podman.call("pod", "create", *pod, *infra, *podman.in_pod).ok()
     podman.call(
         "run", "--detach", "--pod", "pod", "--name", "one", *podman.in_pod, IMAGE, "testify", "sleep"
     ).ok()

@@ -25,7 +25,8 @@ _count = itertools.count(1)
 SYSTEMD = os.environ.get("PYRUNC_TEST_CGROUP_MANAGER") == "systemd"
 
 #: What tells whose session this is: an ordinary user's runtime speaks with the systemd of that session.
-_SESSION = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME", "USER")
+_NAMES_OF_SESSION = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME", "USER")
+SESSION = {name: os.environ[name] for name in _NAMES_OF_SESSION if os.geteuid() and name in os.environ}
 
 
 def wait_for(what: Callable[[], Any], patience: float = 10, say: str = "it") -> Any:
@@ -216,8 +217,7 @@ class Runtime:
         self.globals: list[str] = ["--systemd-cgroup"] if SYSTEMD else []
         self.prefix: list[str] = []
         self.env: dict[str, str] = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-        if os.geteuid():
-            self.env |= {name: os.environ[name] for name in _SESSION if name in os.environ}
+        self.env |= SESSION
         self.cwd: Path | str = folder
         self.auto_cgroup = SYSTEMD or os.geteuid() == 0
         self._ids: list[str] = []
