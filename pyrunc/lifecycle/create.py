@@ -312,7 +312,7 @@ def _converse(container: Container, undo: Undo) -> None:
     if profile and notifies(profile) and not config["process"].get("noNewPrivileges"):
         from pyrunc.lifecycle.seccomp_agent import hand_over as hand_over_listener
 
-        listener = talk.expect(SAY_LISTENER).value
+        listener = talk.expect(SAY_LISTENER)
         hand_over_listener(listener, init.pidfd, profile, container.record, CREATING)
         talk.go()
     talk.expect(SAY_REACHED, READY)

@@ -15,26 +15,32 @@ from pyrunc.lifecycle.status import document
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.config.spec import Seccomp
+    from pyrunc.spawn.conversation import Message
     from pyrunc.store.record import Record
 
 
-def hand_over(descriptor: int, pidfd: int, profile: Seccomp, record: Record, status: str) -> None:
-    """Take init's listener and send it to the agent with the container process state. Raises KernelError.
+def hand_over(message: Message, pidfd: int, profile: Seccomp, record: Record, status: str) -> None:
+    """Send init's listener to the agent with the container process state. Raises KernelError.
 
-    `descriptor`: its number in init, the process of `pidfd`; `status`: the container's at this moment. No copy stays
-    in this process: once the agent has ended the kernel has to know that nobody is going to answer.
+    `message`: SAY_LISTENER, with the listener, or with its number in init, the process of `pidfd`; `status`: the
+    container's at this moment. No copy stays in this process: once the agent has ended the kernel has to know that
+    nobody is going to answer.
     """
-    try:
-        listener = syscall("pidfd_getfd", pidfd, descriptor, 0)
-    except OSError as error:
-        remedy = "taking it needs what ptrace(2) needs: see kernel.yama.ptrace_scope"
-        raise KernelError.of(
-            "take the seccomp listener from init", error, remedy=remedy if error.errno == EPERM else ""
-        ) from error
+    listener = message.descriptor if message.descriptor >= 0 else _take(message.value, pidfd)
     try:
         _send(os.path.join(record.bundle, profile["listenerPath"]), state(profile, record, status), listener)
     finally:
         os.close(listener)
+
+
+def _take(descriptor: int, pidfd: int) -> int:
+    try:
+        return syscall("pidfd_getfd", pidfd, descriptor, 0)
+    except OSError as error:
+        remedy = ""
+        if error.errno == EPERM:
+            remedy = "it takes CAP_SYS_PTRACE, or a profile that lets sendmsg pass"
+        raise KernelError.of("take the seccomp listener from init", error, remedy=remedy) from error
 
 
 def state(profile: Seccomp, record: Record, status: str) -> bytes:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pyrunc.config.spec import Config
     from pyrunc.log import Log
+    from pyrunc.spawn.conversation import Message
     from pyrunc.store.record import Record
     from pyrunc.store.store import Directory, Store
 
@@ -78,11 +79,15 @@ def _start(directory: Directory, record: Record, pidfd: int) -> None:
 
 
 def open_root(pid: int) -> int:
-    """The root of init, opened while it is there, for the case that its program cannot be executed; -1 if it is not."""
+    """The root of init, opened while it is there, for the case that its program cannot be executed.
+
+    -1 where init has ended (why, the conversation tells), or where this process lacks CAP_SYS_PTRACE for the process
+    of another user: then an error says less.
+    """
     try:
         return os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError):
-        return -1  # why, the conversation tells
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return -1
 
 
 def _connect(directory: Directory) -> Socket:
@@ -102,7 +107,7 @@ def await_exec(talk: Conversation, record: Record, pidfd: int, config: Callable[
     """
     message = talk.hear()
     if message is not None and message.said == SAY_LISTENER:
-        _hand_over_listener(message.value, pidfd, config(), record)
+        _hand_over_listener(message, pidfd, config(), record)
         talk.go()
         message = talk.hear()
     if message is not None:
@@ -134,12 +139,12 @@ def await_exec(talk: Conversation, record: Record, pidfd: int, config: Callable[
     raise PyruncError("container init was killed before it could execute its program", code="init-ended")
 
 
-def _hand_over_listener(descriptor: int, pidfd: int, config: Config, record: Record) -> None:
+def _hand_over_listener(message: Message, pidfd: int, config: Config, record: Record) -> None:
     """Give the seccomp agent its listener; without, the container cannot run, and is ended."""
     from pyrunc.lifecycle.seccomp_agent import hand_over
 
     try:
-        hand_over(descriptor, pidfd, config["linux"]["seccomp"], record, CREATED)
+        hand_over(message, pidfd, config["linux"]["seccomp"], record, CREATED)
     except PyruncError:
         _end(pidfd)
         raise

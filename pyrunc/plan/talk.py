@@ -19,8 +19,8 @@
                          ◀── SAY_REACHED  PRIORITIES ────  (only with process.scheduler or process.ioPriority)
       scheduler, I/O priority
       "go"               ───────────────────────────────▶  credentials, look-up of the program
-                         ◀─────── SAY_LISTENER  fd ──────  its number (only with seccomp notify, without
-      fetched, sent to the agent; "go"  ────────────────▶  no_new_privs)
+                         ◀─────── SAY_LISTENER  fd ──────  (only with seccomp notify, without no_new_privs)
+      sent on to the agent; "go"  ──────────────────────▶
                          ◀──────── SAY_REACHED  READY ───
       record saved
       "go"               ───────────────────────────────▶  accept on start.sock in the state directory

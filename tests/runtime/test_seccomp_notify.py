@@ -130,6 +130,7 @@ def test_run_detached(runtime: Runtime, tmp_path: Path) -> None:
 def test_what_init_calls_may_notify(runtime: Runtime, tmp_path: Path, nnp: bool) -> None:
     """All that comes after the agent has its listener, down to execve."""
     names = (
+        "sendmsg",
         "read",
         "write",
         "close",
@@ -149,6 +150,35 @@ def test_what_init_calls_may_notify(runtime: Runtime, tmp_path: Path, nnp: bool)
         assert container.testimony["pid"] == 1
         assert "execve" in judge.calls
         assert ("setresuid" in judge.calls) is not nnp
+
+
+WITHOUT_SENDMSG = [rule("ERRNO", "sendmsg"), rule("NOTIFY", "sendmsg"), rule("KILL", "sendmsg")]
+
+
+@both_ways
+@pytest.mark.parametrize("sendmsg", WITHOUT_SENDMSG, ids=lambda entry: entry["action"])
+def test_the_runtime_takes_what_init_cannot_send(
+    runtime: Runtime, tmp_path: Path, nnp: bool, sendmsg: dict[str, Any]
+) -> None:
+    with agent(tmp_path / "agent", keyctl=STRANGE) as judge:
+        bundle = notifying(runtime, judge.path, "keyctl", nnp=nnp)
+        bundle.linux["seccomp"]["syscalls"].append(sendmsg)
+        bundle.process["user"] = {"uid": 1000, "gid": 1000}
+        said = runtime.ask(bundle, "syscall keyctl 1001")
+    assert said["syscall keyctl 1001"] == {"errno": "EADDRNOTAVAIL"}
+    assert "sendmsg" not in judge.calls
+
+
+def test_a_runtime_that_may_not_trace(runtime: Runtime, tmp_path: Path) -> None:
+    """Without CAP_SYS_PTRACE descriptors of another user's process cannot be taken; they can be sent."""
+    bound = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", "--"]
+    runtime.prefix = bound
+    with agent(tmp_path / "agent", keyctl=STRANGE) as judge:
+        bundle = notifying(runtime, judge.path, "keyctl", nnp=True).ask("syscall keyctl")
+        bundle.process["user"] = {"uid": 1000, "gid": 1000}
+        assert runtime.run(bundle).ok().testimony["syscall keyctl"] == {"errno": "EADDRNOTAVAIL"}
+        bundle.linux["seccomp"]["syscalls"].append(rule("NOTIFY", "sendmsg"))
+        runtime.run(bundle).fails("take the seccomp listener from init", "not permitted", "CAP_SYS_PTRACE")
 
 
 def test_a_hook_in_the_container_is_the_agents_too(runtime: Runtime, tmp_path: Path) -> None:
@@ -324,8 +354,8 @@ def test_no_copy_of_the_listener_stays(runtime: Runtime, tmp_path: Path, nnp: bo
     "change,words",
     [
         ({"listenerPath": None}, ["linux.seccomp.listenerPath: is missing"]),
-        ({"syscalls": [rule("NOTIFY", "write", "sendto")]}, ["needs write or sendto to be allowed"]),
-        ({"defaultAction": "SCMP_ACT_NOTIFY", "syscalls": []}, ["needs write or sendto to be allowed"]),
+        ({"syscalls": [rule("NOTIFY", "sendmsg", "write", "sendto")]}, ["needs sendmsg or write or sendto"]),
+        ({"defaultAction": "SCMP_ACT_NOTIFY", "syscalls": []}, ["needs sendmsg or write or sendto"]),
         ({"syscalls": [rule("NOTIFY", "keyctl", errnoRet=1)]}, ["SCMP_ACT_NOTIFY has no errno"]),
         (
             {"syscalls": [], "listenerPath": None, "listenerMetadata": "x"},

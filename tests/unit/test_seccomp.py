@@ -95,9 +95,9 @@ def test_notifications_need_a_listener_and_a_way_to_it() -> None:
     assert notifying(rule("NOTIFY", "mkdir")) == []
     (text,) = notifying(rule("NOTIFY", "mkdir"), listenerPath="")
     assert text.startswith("linux.seccomp.listenerPath: is missing, and the profile has SCMP_ACT_NOTIFY")
-    (text,) = notifying(rule("NOTIFY", "write", "sendto"))
-    assert "SCMP_ACT_NOTIFY needs write or sendto to be allowed" in text
-    assert notifying(rule("NOTIFY", "write")) == notifying(rule("NOTIFY", "sendto")) == []
+    (text,) = notifying(rule("NOTIFY", "sendmsg", "write", "sendto"))
+    assert "SCMP_ACT_NOTIFY needs sendmsg or write or sendto to be allowed" in text
+    assert notifying(rule("NOTIFY", "sendmsg", "write")) == notifying(rule("NOTIFY", "sendto")) == []
     assert len(notifying(default="NOTIFY")) == len(notifying(rule("NOTIFY", "mkdir"), default="ERRNO")) == 1
     assert notifying(rule("LOG", "write"), default="NOTIFY") == []
     condition = {"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}
@@ -114,11 +114,13 @@ def test_metadata_without_a_listener() -> None:
 @pytest.mark.parametrize(
     "rules,calls",
     [
-        ([rule("NOTIFY", "mkdir")], ["write", "read", "close"]),
-        ([rule("NOTIFY", "read", "write", "close")], ["sendto", "recvfrom", "close_range"]),
-        ([rule("NOTIFY", "read", "recvfrom", "close", "close_range")], ["write", "read", "close"]),
+        ([rule("NOTIFY", "mkdir")], ["sendmsg", "read", "close"]),
+        ([rule("NOTIFY", "sendmsg")], ["write", "read", "close"]),
+        ([rule("ERRNO", "sendmsg"), rule("NOTIFY", "read")], ["write", "recvfrom", "close"]),
+        ([rule("NOTIFY", "read", "write", "sendmsg", "close")], ["sendto", "recvfrom", "close_range"]),
+        ([rule("NOTIFY", "read", "recvfrom", "close", "close_range")], ["sendmsg", "read", "close"]),
     ],
-    ids=["plain", "others", "none-left"],
+    ids=["plain", "sendmsg", "refused", "others", "none-left"],
 )
 def test_init_makes_no_call_that_notifies_until_the_agent_is_there(
     rules: list[Any], calls: list[str]

@@ -2,10 +2,11 @@
 
 The kernel gives the listener, a descriptor, to init as it loads the filter. From then on every call of init that the
 profile notifies waits for an agent that does not have the listener yet. So between the load and the moment when the
-agent has it, init makes no call that notifies: it tells the descriptor's number with one call, the runtime takes the
-descriptor (pidfd_getfd(2), `pyrunc.lifecycle.seccomp_agent`) and sends it to the agent, init waits with a second
-call, and closes its own copy with a third. For each there are two to choose from, by the profile. Later calls may
-notify: whoever answers them is there.
+agent has it, init makes no call that notifies: it gives the listener to the runtime with one call, waits with a second
+until the runtime has sent it on (`pyrunc.lifecycle.seccomp_agent`), and closes its own copy with a third. For each
+there are several to choose from, by the profile. Where sendmsg(2) is not to be called, init tells the descriptor's
+number, and the runtime takes it (pidfd_getfd(2)), for which it needs the rights of a debugger. Later calls may notify:
+whoever answers them is there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from errno import EBUSY, EINVAL, ENOSYS
 from struct import pack
 
 from pyrunc.plan.program import TALK
-from pyrunc.plan.talk import SAY_LISTENER, hear
+from pyrunc.plan.talk import SAY_LISTENER, give, hear
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,24 +27,25 @@ if TYPE_CHECKING:
 
 #: Actions after which the call is made.
 PASSING: Final = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG")
-#: With which init can tell, wait and close; the first that passes is taken. The first three arguments mean the same.
-TELLING: Final = ("write", "sendto")
+#: With which init can give, wait and close; the first that passes is taken. Except for sendmsg and close_range the
+#: first arguments mean the same.
+GIVING: Final = ("sendmsg", "write", "sendto")
 WAITING: Final = ("read", "recvfrom")
 CLOSING: Final = ("close", "close_range")
 
 
 def check(profile: Seccomp, report: Report) -> None:
-    """A profile that notifies needs an agent, and has to let init tell the number of the listener."""
+    """A profile that notifies needs an agent, and has to let init give the listener away."""
     if not profile.get("listenerPath"):
         report.error(
             "linux.seccomp.listenerPath",
             "is missing, and the profile has SCMP_ACT_NOTIFY",
             "name the socket of the agent that is to be notified",
         )
-    if not any(passes(profile, name) for name in TELLING):
+    if not any(passes(profile, name) for name in GIVING):
         report.error(
             "linux.seccomp",
-            f"SCMP_ACT_NOTIFY needs {' or '.join(TELLING)} to be allowed: init hands the listener over with it, "
+            f"SCMP_ACT_NOTIFY needs {' or '.join(GIVING)} to be allowed: init hands the listener over with it, "
             "before an agent could be notified",
             f"allow one of them without conditions ({PASSING[0]})",
         )
@@ -63,12 +65,15 @@ def _best(profile: Seccomp, names: tuple[str, ...]) -> str:
 
 
 def plan_hand_over(profile: Seccomp, program: Program, listener: Register) -> None:
-    """Emit telling the runtime which descriptor the listener is, waiting until it has it, and closing it."""
+    """Emit giving the listener to the runtime, waiting until the agent has it, and closing it."""
     of = "linux.seccomp.listenerPath"
-    message = program.data(pack("<IIq", SAY_LISTENER, 0, -1))
-    program.store(message + 8, listener, 8)
-    step = "tell the runtime of the seccomp listener"
-    program.call(_best(profile, TELLING), TALK, message, 16, step=step, of=of)
+    giving, step = _best(profile, GIVING), "give the seccomp listener to the runtime"
+    if giving == "sendmsg":
+        give(program, listener, SAY_LISTENER, 0, step=step, of=of)
+    else:
+        message = program.data(pack("<IIq", SAY_LISTENER, 0, -1))
+        program.store(message + 8, listener, 8)
+        program.call(giving, TALK, message, 16, step=step, of=of)
     hear(program, "wait until the seccomp agent has the listener", call=_best(profile, WAITING))
     # Were it left open, a call that waits for an answer would go on waiting when the agent ends; so it gets ENOSYS.
     closing = _best(profile, CLOSING)
