@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pyrunc.kernel.constants import CLONE_NEWNS, CLONE_NEWPID
-from pyrunc.linux import lsm, procfs
+from pyrunc.linux import lsm, procfs, selinux
+from pyrunc.linux.mounts import filesystem
 from pyrunc.plan.program import Program, Register
+from tests.support import interpreter
 from tests.support import program as init
 
 MODULES = lsm.enabled()
@@ -82,3 +85,29 @@ def test_apparmor_does_not_know_every_profile() -> None:
     program = init.begin()
     attribute(program, procfs.plan_open(program), "apparmor/exec", "exec", value=b"exec pyrunc-test-none")
     assert ended(program) == "label it: no such file or directory"
+
+
+def test_the_root_of_a_file_system_is_relabelled() -> None:
+    """A tmpfs in place of mqueue: it keeps any security.* attribute (xattr(7)), whatever the kernel does with them."""
+    label = "system_u:object_r:container_file_t:s0"
+    program, output = init.begin(), init.Output()
+    failures = filesystem.Failures(program)
+    tree = filesystem.make(program, failures, "tmpfs", "tmpfs", [], 0, step="make it", of="")
+    config: Any = {"linux": {"mountLabel": label}}
+    selinux.plan_relabel(config, program, "mqueue", tree, "mount it", "mounts[0]")
+    root, value = program.register(), program.buffer(256)
+    program.call("openat", tree, ".", os.O_RDONLY, 0, step="open its root", into=root)
+    program.call("fgetxattr", root, "security.selinux", value, 256, step="read the label")
+    program.call("write", program.inherit("out"), value, len(label), step="tell it")
+    failures.emit()
+    assert ended(program, CLONE_NEWNS, out=output.fd) == ""
+    assert output.text == label
+
+
+@pytest.mark.skipif(lsm.SELINUX in MODULES, reason="this host has SELinux")
+def test_the_label_of_the_mounts_reaches_the_kernel(bundle: Path) -> None:
+    """Which without SELinux does not know the option: that is why `check` refuses it before."""
+    config = interpreter.config_of(interpreter.PROC, interpreter.DEV, mountLabel="a_u:a_r:a_t:s0")
+    outcome = interpreter.run(config, bundle)
+    assert outcome.failure == "mount tmpfs on /dev" and outcome.path == "mounts[1]"
+    assert "context" in outcome.detail, outcome
