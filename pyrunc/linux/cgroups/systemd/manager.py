@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     from pyrunc.linux.cgroups.systemd.properties import Properties
     from pyrunc.plan.program import Program
 
+#: How systemd, or the bus, says that somebody else may do this.
+_DENIED: Final = (
+    "org.freedesktop.DBus.Error.AccessDenied",
+    "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
+)
 #: Seconds that the dying processes of a unit may take.
 _DYING: Final = 0.5
 
@@ -96,6 +101,8 @@ class Service:
         remedy = ""
         if error.name == EXISTS:
             remedy = "another container has this linux.cgroupsPath: use another, or delete that container"
+        elif error.name in _DENIED and not self.systemd.rootless:
+            remedy = "be root, or ask your own systemd: leave --rootless=false out"
         elif self._annotations:
             remedy = f"check the annotations {SYSTEMD_PROPERTY}*"
         return PyruncError(
@@ -156,8 +163,19 @@ class ManagerV2(v2.Manager):
         hear(program, "wait until systemd has made the cgroup")
 
     def directory(self) -> int | None:
-        """The directory, once it is there."""
-        return super().directory() if self.service.started else None
+        """The directory, once it is there.
+
+        Not an ordinary user's: the kernel lets him move nothing into it from outside of his systemd's cgroup.
+        """
+        return super().directory() if self.service.started and not self._rootless else None
+
+    def join(self, pid: int) -> None:
+        """Have systemd move the process of an ordinary user."""
+        if self._rootless:
+            try:
+                self.service.systemd.attach(self.service.unit.name, pid)
+            finally:
+                self.service.systemd.close()
 
     def admit(self, pid: int) -> bool:
         """Have systemd make the unit around process `pid`, then set the other limits."""

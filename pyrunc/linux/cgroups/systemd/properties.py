@@ -169,8 +169,8 @@ def bit_mask(text: str) -> bytes:
     """The list `0-2,5` as bits, the first byte holding 0 to 7; empty for what is no such list."""
     bits = 0
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        last = last or first
+        first, dash, last = part.strip().partition("-")
+        last = last if dash else first
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < 1 << 13):
             return b""
         bits |= (1 << int(last) + 1) - (1 << int(first))
