@@ -9,6 +9,8 @@ import pytest
 
 from tests.engines.engine import IMAGE, asking
 from tests.engines.podman import Podman
+from tests.support.payload import Testimony
+from tests.support.service_manager import ServiceManager
 
 pytestmark = pytest.mark.xdist_group("podman")
 
@@ -123,3 +125,18 @@ def test_privileged(podman: Podman) -> None:
     assert answers["caps"]["bounding"] == [n for n in range(64) if bounding >> n & 1]
     assert answers["seccomp"] == 0
     assert answers["uname"]["hostname"] == "inside"
+
+
+@pytest.mark.parametrize("mode", ["container", "conmon"])
+def test_sdnotify(podman: Podman, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `container` conmon listens on a socket that podman mounts: the runtime keeps its hands off."""
+    with ServiceManager(podman.folder / f"notify-{mode}") as manager:
+        questions = asking("env", "notify READY=1", "sleep")
+        options = ["--detach", f"--sdnotify={mode}", "--name", f"notify-{mode}", *podman.habits]
+        monkeypatch.setitem(podman.env, "NOTIFY_SOCKET", manager.name)
+        podman.call("run", *options, IMAGE, *questions).ok()
+        manager.hears("READY=1")
+        said = Testimony(podman.call("logs", f"notify-{mode}").ok().out)
+        names = [entry for entry in said["env"] if entry.startswith("NOTIFY_SOCKET=")]
+        assert names == (["NOTIFY_SOCKET=/run/notify/notify.sock"] if mode == "container" else [])
+        podman.call("rm", "--force", "--time", "0", f"notify-{mode}").ok()
