@@ -422,3 +422,48 @@ def test_a_manager_that_goes_away(runtime: Runtime, folder: Path) -> None:
     container.kill("TERM").ok()
     outcome = running.wait().ok()
     assert outcome.err.count("level=warning") == 1, outcome
+
+
+def test_delete_takes_the_socket_along(runtime: Runtime, manager: ServiceManager) -> None:
+    """Created, running, and with a damaged record."""
+    for damage in (False, True):
+        bundle = runtime.bundle().ask("notify READY=1", "sleep")
+        before = runtime.footprint(bundle)
+        container = runtime.container(bundle)
+        container.create(env=manager.env).ok()
+        assert (runtime.root / container.id / "notify").is_dir()
+        if damage:
+            (runtime.root / container.id / "state.json").write_text("{")
+        container.delete("--force").ok()
+        before.assert_unchanged()
+
+
+def test_a_killed_proxy_harms_nobody(runtime: Runtime, manager: ServiceManager) -> None:
+    """The container goes on, its sender is refused rather than left to wait, and it can be deleted."""
+    bundle = runtime.bundle().ask("notify STATUS=1", "nap 0.7", "notify READY=1", "sleep")
+    container = runtime.container(bundle)
+    container.create(env=manager.env).ok()
+    running = runtime.spawn("start", container.id, env=manager.env)
+    manager.hears("STATUS=1")
+    running.process.kill()
+    running.process.wait()
+    container.says("ready")
+    assert container.testimony["notify READY=1"] == {"errno": "ECONNREFUSED"}
+    assert container.status == "running"
+    container.kill("KILL").ok()
+    container.stops()
+    container.delete().ok()
+
+
+def test_the_runtime_holds_no_descriptor_of_the_container(runtime: Runtime, manager: ServiceManager) -> None:
+    """Whatever comes with a message: the runtime's own are as many after a hundred as after one."""
+    words = ["notify-with-fd STATUS=x|FDSTORE=1"] * 20
+    bundle = runtime.bundle().ask("notify STATUS=first", "nap 0.3", *words, "notify STATUS=last", "nap 0.3")
+    running = runtime.spawn(
+        "run", "--bundle", runtime.put(bundle, id := runtime.new_id()), id, env=manager.env
+    )
+    manager.hears("STATUS=first")
+    first = len(os.listdir(f"/proc/{running.process.pid}/fd"))
+    manager.hears("STATUS=last")
+    assert len(os.listdir(f"/proc/{running.process.pid}/fd")) == first
+    running.wait().ok()
