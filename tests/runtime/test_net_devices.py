@@ -303,6 +303,21 @@ def test_returned_under_another_name_if_its_own_is_taken(runtime: Runtime, outsi
     assert ("192.0.2.8", 24, name) in addresses(device)
 
 
+def test_no_other_device_is_returned(
+    runtime: Runtime, outside: NetworkNamespace, other: NetworkNamespace
+) -> None:
+    """The owner of a joined namespace puts another kind in its place, with the same name and hardware address."""
+    bundle = bundle_with(runtime, {"data0": {}}).namespace("network", other.path)
+    inside = " ".join(other.inside)
+    bundle.hook(
+        "createRuntime",
+        f"{inside} ip link set data0 netns {outside.holder.pid} name stolen0; "
+        f"{inside} ip link add data0 address {MAC} type bridge; exit 9",
+    )
+    outside.around(runtime).run(bundle).fails("createruntime")
+    assert other.names() == {"lo", "data0"} and outside.names() == {"lo", "stolen0", "peer0"}
+
+
 def test_the_second_is_missing(runtime: Runtime, outside: NetworkNamespace) -> None:
     """The first has moved by then, and returns."""
     bundle = bundle_with(runtime, {"data0": {}, "nowhere0": {}})

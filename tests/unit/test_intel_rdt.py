@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from pyrunc.errors import PyruncError
+from pyrunc.errors import PyruncError, Rejected
 from pyrunc.linux import intel_rdt
 from pyrunc.plan.host import Host
+from pyrunc.validate.check import check_shape
 from pyrunc.validate.report import Report
 
 HOST = Host(0, 0, False, {})
@@ -59,3 +60,17 @@ def test_ids_that_are_no_names() -> None:
     with pytest.raises(PyruncError, match="cannot be a closID"):
         intel_rdt.Group("/nowhere", {}, "mon_groups")
     assert intel_rdt.Group("/nowhere", {"closID": "a"}, "mon_groups").directory == "/nowhere/a"
+
+
+@pytest.mark.parametrize(
+    "schema, right",
+    [("MB:0=50", True), ("MB:", True), ("L3:0=f", False), ("MB:0=5\nMB:1=5", False), ("", False)],
+)
+def test_mem_bw_schema(schema: str, right: bool) -> None:
+    """MUST start with MB: and MUST NOT contain newlines; the schema says so."""
+    config = {"ociVersion": "1.3.0", "root": {"path": "r"}, "linux": {"intelRdt": {"memBwSchema": schema}}}
+    if right:
+        check_shape(config)
+    else:
+        with pytest.raises(Rejected, match="memBwSchema"):
+            check_shape(config)

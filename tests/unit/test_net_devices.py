@@ -121,11 +121,8 @@ def test_flags_that_the_kernel_finds_itself_are_left_out() -> None:
 
 
 def test_a_link() -> None:
-    link = Link(pack("=BxHiII", 0, 1, 5, 0x1043, 0) + attribute(3, b"eth0\0") + attribute(1, b"\2\0\0\0\0\1"))
-    assert (link.index, link.kind, link.name, link.hardware, link.up) == (
-        5,
-        1,
-        "eth0",
-        b"\2\0\0\0\0\1",
-        True,
-    )
+    """A wire with the hardware address of another device is told from it by its driver."""
+    body = pack("=BxHiII", 0, 1, 5, 0x1043, 0) + attribute(3, b"eth0\0") + attribute(1, b"\2\0\0\0\0\1")
+    link, wire = Link(body), Link(body + attribute(18, attribute(1, b"veth\0")))
+    assert (link.index, link.name, link.up) == (5, "eth0", True)
+    assert link.identity == Link(body).identity != wire.identity

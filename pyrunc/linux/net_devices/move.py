@@ -168,9 +168,7 @@ def _newest(netlink: Netlink, there: frozenset[int], link: Link) -> Link | None:
     The kernel lets it keep its index unless that is taken, and does not tell the new one.
     """
     found = [
-        other
-        for other in netlink.links()
-        if other.index not in there and (other.kind, other.hardware) == (link.kind, link.hardware)
+        other for other in netlink.links() if other.index not in there and other.identity == link.identity
     ]
     found.sort(key=lambda other: other.index != link.index)
     return found[0] if found else None

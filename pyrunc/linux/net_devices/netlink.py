@@ -29,7 +29,11 @@ from pyrunc.kernel.rtnetlink import (
     IFF_UP,
     IFLA_ADDRESS,
     IFLA_IFNAME,
+    IFLA_INFO_KIND,
+    IFLA_LINKINFO,
     IFLA_NET_NS_FD,
+    IFLA_PARENT_DEV_NAME,
+    IFLA_PERM_ADDRESS,
     NETLINK_CAP_ACK,
     NETLINK_EXT_ACK,
     NETLINK_ROUTE,
@@ -76,16 +80,22 @@ _FOUND: Final = IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_PERMANENT | IFA_F_SEC
 
 
 class Link:
-    """A network device: index and name in its namespace, ARPHRD_ type, hardware address, whether it is up."""
+    """A network device: index and name in its namespace, whether it is up, and its `identity`.
 
-    __slots__ = ("hardware", "index", "kind", "name", "up")
+    The identity goes with it wherever it goes: what kind it is, its hardware address, and what a virtual device
+    cannot pretend to have: the address it was made with, and the hardware that it is.
+    """
+
+    __slots__ = ("identity", "index", "name", "up")
 
     def __init__(self, body: bytes) -> None:
-        _, self.kind, self.index, flags, _ = _LINK.unpack_from(body)
+        _, kind, self.index, flags, _ = _LINK.unpack_from(body)
         values = _attributes(body, _LINK.size)
         self.name = os.fsdecode(values[IFLA_IFNAME].rstrip(b"\0"))
-        self.hardware = values.get(IFLA_ADDRESS, b"")
         self.up = bool(flags & IFF_UP)
+        driver = _attributes(values.get(IFLA_LINKINFO, b""), 0).get(IFLA_INFO_KIND)
+        told = [values.get(each) for each in (IFLA_ADDRESS, IFLA_PERM_ADDRESS, IFLA_PARENT_DEV_NAME)]
+        self.identity = (kind, driver, *told)
 
 
 class Address:
