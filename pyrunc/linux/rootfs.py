@@ -117,6 +117,12 @@ def _check_propagation(word: str, config: Config, host: Host, report: Report) ->
         report.error(
             _PROPAGATION_PATH, "needs a mount namespace", 'add {"type": "mount"} to linux.namespaces'
         )
+    elif kind == "shared" and host.old_mounts:
+        report.error(
+            _PROPAGATION_PATH,
+            f"{word} needs mount_setattr(2), which this kernel lacks, or a seccomp filter around pyrunc refuses",
+            "use slave",
+        )
     elif kind == "private" and host.no_pivot:
         # Nothing would tell the host's unmounts to the copies below the container's root any more.
         report.error(

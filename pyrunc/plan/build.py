@@ -101,7 +101,7 @@ def compile_program(
 
     First of all init enters its cgroup: from then on everything is accounted and limited.
     """
-    program = Program(3 + choices.extra_descriptors)
+    program = _new_program(config, host, 3 + choices.extra_descriptors)
     program.set(TALK, program.inherit("talk"))
     # A name for ps(1); the kernel would show the number of a descriptor.
     program.call("prctl", PR_SET_NAME, "pyrunc-init", 0, 0, 0, step="set the name of the process")
@@ -111,8 +111,8 @@ def compile_program(
     if namespaces.has(config, "user"):
         hear(program, "wait for the id maps")
     # What the host keeps from others is opened while init still has the runtime's own uid.
-    sources = mounts.plan_sources(config, host, program)
     root = rootfs.plan_enter(config, host, program)
+    sources = mounts.plan_sources(config, host, program)
     idmap.plan_root(config, program)
     proc = procfs.plan_open(program) if _writes_to_proc(config) else None
     _plan_before_root(config, host, choices, program, proc)
@@ -153,6 +153,14 @@ def _writes_to_proc(config: Config) -> bool:
     process = config["process"]
     labels = process.get("apparmorProfile") or process.get("selinuxLabel")
     return bool(labels or config.get("linux", {}).get("sysctl"))
+
+
+def _new_program(config: Config, host: Host, first_slot: int) -> Program:
+    if host.old_mounts or host.data_pages:
+        from pyrunc.linux.mounts.old import OldProgram
+
+        return OldProgram(first_slot, idmap.root_ids(config), translating=host.old_mounts)
+    return Program(first_slot)
 
 
 def _plan_before_root(

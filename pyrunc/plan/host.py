@@ -28,7 +28,9 @@ class Host:
     `root.path`. `root_mode`: its `st_mode` (of a symbolic link: the link's own), or the negated errno.
     `root_real`: the same path with every symbolic link resolved. `links`: for mount points whose path has
     symbolic links in the image, the path they lead to. `pseudo_mounts`: where procfs and sysfs are mounted
-    whole on the host, for --no-pivot only.
+    whole on the host, for --no-pivot only. `old_mounts`: the mount calls of Linux 5.2 to 5.12 are missing (an outer
+    sandbox may refuse them), so that mount(2) has to do. `data_pages`: a mount of the config says what only
+    mount(2) takes.
     """
 
     __slots__ = (
@@ -36,6 +38,7 @@ class Host:
         "bundle_real",
         "capabilities",
         "cgroups",
+        "data_pages",
         "egid",
         "euid",
         "last_capability",
@@ -43,6 +46,7 @@ class Host:
         "memory_nodes",
         "namespaces",
         "no_pivot",
+        "old_mounts",
         "pseudo_mounts",
         "root",
         "root_mode",
@@ -69,6 +73,8 @@ class Host:
         self.root = ""
         self.root_mode = 0
         self.root_real = ""
+        self.old_mounts = False
+        self.data_pages = False
         self.links: dict[str, str] = {}
         self.pseudo_mounts: tuple[str, ...] = ()
 

@@ -105,6 +105,8 @@ def spawn(program: Program, flags: int, supplies: Mapping[str, int], cgroup: int
     given = {**supplies, "talk": theirs.fileno(), "program": memory}
     sources = list(range(program.first_slot))
     for name in program.slots:
+        if name.startswith("reserved-"):  # a number that init will use for its own, and nothing else may take
+            given[name] = memory
         if name not in given:
             raise PyruncError(f"no descriptor was supplied for the program's slot {name}")
         sources.append(given[name])

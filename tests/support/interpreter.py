@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from pyrunc.linux import devices, masking, mounts, rootfs, terminal
-from pyrunc.linux.idmap import plan_root
+from pyrunc.linux.idmap import plan_root, root_ids
 from pyrunc.linux.mounts import facts
 from pyrunc.linux.mounts import plan as mount_plan
 from pyrunc.linux.mounts.explain import explain, kernel_sentence
+from pyrunc.linux.mounts.old import OldProgram
 from pyrunc.linux.namespaces import new_flags
 from pyrunc.plan.host import Host
 from pyrunc.plan.program import TALK, Program
@@ -104,13 +105,13 @@ def problems(config: Any, host: Host) -> list[str]:
 
 def compile_root(config: Any, host: Host, script: str) -> Program:
     """The mount phase in its order, ending in `script`, run by the image's shell."""
-    program = Program(0)
+    program = OldProgram(0, root_ids(config), translating=True) if host.old_mounts else Program(0)
     for name in ("stdin", "stdout", "stderr"):
         program.inherit(name)
     program.set(TALK, program.inherit("talk"))
     hear(program, "wait for the id maps")
-    sources = mount_plan.plan_sources(config, host, program)
     root = rootfs.plan_enter(config, host, program)
+    sources = mount_plan.plan_sources(config, host, program)
     plan_root(config, program)
     late = mount_plan.plan(config, host, program, root, sources)
     devices.plan(config, host, program, root)

@@ -194,12 +194,15 @@ def test_sources_are_opened_early_in_a_user_namespace_only() -> None:
     mount = {"destination": "/m", "source": "/src", "options": ["bind"]}
     program = Program()
     assert mounts.plan_sources(config_of(mount), host_of(src=0o40755), program) == {}
-    user = config_of(mount, kinds=("mount", "user"))
+    maps = {f"{kind}Mappings": [{"containerID": 0, "hostID": 1000, "size": 1}] for kind in ("uid", "gid")}
+    user = config_of(mount, kinds=("mount", "user"), **maps)
     opened = mounts.plan_sources(user, host_of(src=0o40755), program)
     assert list(opened) == [0] and names(program) == ["open_tree", "store"]
     program = Program()
     mounts.plan(user, host_of(src=0o40755), program, program.register(), opened)
     assert "open_tree" not in names(program)
     rootless = host_of(src=0o40755)
-    rootless.rootless = True
-    assert mounts.plan_sources(user, rootless, Program()) == {}
+    rootless.rootless, rootless.euid = True, 1000
+    assert mounts.plan_sources(user, rootless, Program()) == {}, "init keeps the uid that it has"
+    rootless.euid = 1001
+    assert list(mounts.plan_sources(user, rootless, Program())) == [0]

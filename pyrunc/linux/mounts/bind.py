@@ -5,6 +5,7 @@ from __future__ import annotations
 from errno import EINVAL
 
 from pyrunc.kernel.constants import (
+    AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
     MOUNT_ATTR_RDONLY,
@@ -13,19 +14,24 @@ from pyrunc.kernel.constants import (
     PROC_SUPER_MAGIC,
 )
 from pyrunc.linux.mounts.points import STATFS
-from pyrunc.plan.program import EQ, Blank
+from pyrunc.plan.program import EQ, Blank, Register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.linux.mounts.options import Options
     from pyrunc.linux.mounts.points import Points
-    from pyrunc.plan.program import Pattern, Program, Register, Text
+    from pyrunc.plan.program import Pattern, Program, Text
 
 
-def open_source(program: Program, source: Text, options: Options, into: Register, step: str, of: str) -> None:
-    """Emit cloning the mount (with `rbind`: the tree of mounts) at the host path `source`."""
+def open_source(
+    program: Program, source: Text | Register, options: Options, into: Register, step: str, of: str
+) -> None:
+    """Emit cloning the mount (with `rbind`: the tree of mounts) at the host path, or descriptor, `source`."""
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if options.recursive else 0)
-    program.call("open_tree", AT_FDCWD, source, flags, step=step, of=of, into=into)
+    if isinstance(source, Register):
+        program.call("open_tree", source, "", flags | AT_EMPTY_PATH, step=step, of=of, into=into)
+    else:
+        program.call("open_tree", AT_FDCWD, source, flags, step=step, of=of, into=into)
 
 
 def require_proc(program: Program, tree: Register, step: str, of: str) -> None:

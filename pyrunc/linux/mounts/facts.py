@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from errno import EINVAL
 
+from pyrunc.kernel.native import syscall
 from pyrunc.linux.mounts.options import BIND, OPTIONS
 from pyrunc.linux.namespaces import has
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pyrunc.config.spec import Config, Mount
     from pyrunc.plan.host import Host
 
+#: Flags that no call has.
+NO_FLAGS: Final = 0xFFFF_FFFF
 #: How many symbolic links one path may have (path_resolution(7)).
 LINKS_MAX: Final = 40
 
@@ -41,10 +44,26 @@ def gather(host: Host, config: Config, bundle: str, no_pivot: bool = False) -> N
         host.root_real = os.path.realpath(host.root)
     mounts = config.get("mounts") or ()
     host.sources = sources(mounts, bundle)
+    host.old_mounts = lacks_new_calls()
     if mounts and path and host.root_mode > 0:
         host.links = links(mounts, host.root)
     if no_pivot and has(config, "mount"):
         host.pseudo_mounts = pseudo_mounts(host.root)
+
+
+def lacks_new_calls() -> bool:
+    """Whether the mount calls are missing that came from Linux 5.2 (open_tree) to 5.12 (mount_setattr).
+
+    Flags that do not exist are refused by the calls themselves (EINVAL), before any privilege is looked at; an older
+    kernel or a seccomp filter answers something else, such as ENOSYS or EPERM.
+    """
+    for name in ("open_tree", "mount_setattr"):
+        try:
+            syscall(name, -1, b"", NO_FLAGS)
+        except OSError as error:
+            if error.errno != EINVAL:
+                return True
+    return False
 
 
 def source_of(mount: Mount, bundle: str) -> str:

@@ -21,7 +21,15 @@ from __future__ import annotations
 
 from stat import S_ISDIR
 
-from pyrunc.kernel.constants import AT_EMPTY_PATH, F_DUPFD_CLOEXEC, MOUNT_ATTR_RDONLY, O_PATH, STATX_MODE
+from pyrunc.kernel.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    F_DUPFD_CLOEXEC,
+    MOUNT_ATTR_RDONLY,
+    O_CLOEXEC,
+    O_PATH,
+    STATX_MODE,
+)
 from pyrunc.linux.idmap import host_id, root_ids
 from pyrunc.linux.mounts import bind, filesystem
 from pyrunc.linux.mounts.facts import destination_of, is_bind, source_of
@@ -74,7 +82,12 @@ def plan_sources(config: Config, host: Host, program: Program) -> dict[int, int]
             source = source_of(mount, host.bundle)
             tree = program.register()
             step = f"open {source}, the source of the mount on {destination_of(mount)}"
-            bind.open_source(program, source, options, tree, step, f"mounts[{index}]")
+            if host.old_mounts:
+                # There is nothing to clone it to yet.
+                path = source, O_PATH | O_CLOEXEC
+                program.call("openat", AT_FDCWD, *path, step=step, of=f"mounts[{index}]", into=tree)
+            else:
+                bind.open_source(program, source, options, tree, step, f"mounts[{index}]")
             opened[index] = program.buffer(8)
             program.store(opened[index], tree, 8)
             program.release(tree)
@@ -119,12 +132,12 @@ def plan(
             directory = S_ISDIR(host.sources[source])
             opened = (sources or {}).get(index, 0)
             idmap = _is_idmapped(mount, options)
-            if straight and path not in SPECIAL and not idmap:
+            if straight and path not in SPECIAL and not idmap and not host.old_mounts:
                 alike.plan(opened or source, options, path, directory=directory, step=step, of=of)
                 points.covered(path, given)
                 continue
             point = points.point(path, step=step, of=of, directory=directory, straight=straight)
-            tree = _plan_open(points, source, options, step, of, opened)
+            tree = _plan_open(host, points, source, options, step, of, opened)
             if idmap:
                 from pyrunc.linux.mounts import idmapped
 
@@ -208,10 +221,17 @@ def _is_idmapped(mount: Mount, options: Options) -> bool:
     return options.idmap or "uidMappings" in mount or "gidMappings" in mount
 
 
-def _plan_open(points: Points, source: str, options: Options, step: str, of: str, opened: int) -> Register:
+def _plan_open(
+    host: Host, points: Points, source: str, options: Options, step: str, of: str, opened: int
+) -> Register:
     program = points.program
     tree = program.register()
-    if opened:
+    if opened and host.old_mounts:
+        found = program.register()
+        program.load(found, opened, 8)
+        bind.open_source(program, found, options, tree, step, of)
+        points.close(found)
+    elif opened:
         program.load(tree, opened, 8)
     else:
         bind.open_source(program, source, options, tree, step, of)

@@ -35,6 +35,8 @@ PROC_FILES: Final = frozenset(
     )
 )
 
+OLD: Final = "which this kernel (before Linux 5.12) lacks, or a seccomp filter around pyrunc refuses"
+
 #: File systems that must be mounted on a directory of the image itself: one with a symbolic link at /proc or /sys
 #: wants them elsewhere than where runtimes look (CVE-2023-27561, CVE-2023-28642).
 ORDINARY: Final = ("proc", "sysfs")
@@ -75,11 +77,22 @@ def check(config: Config, host: Host, report: Report) -> None:
             idmapped.check(where, config, mount, options, host, report)
         if options.copy_up and (options.remount or options.bind or mount.get("type") != "tmpfs"):
             report.error(f"{where}.options", "tmpcopyup is only for a new tmpfs", "remove it")
+        if host.old_mounts:
+            _check_old(where, mount, options, report)
         _check_destination(where, mount, options, host, report)
         if is_bind(mount):
             _check_bind(where, mount, options, host, report)
         else:
             _check_filesystem(where, mount, options, mappings, report)
+
+
+def _check_old(where: str, mount: Mount, options: Options, report: Report) -> None:
+    """What mount(2) cannot do (mounts/old.py)."""
+    below = options.set_all or options.clear_all
+    if options.idmap or "uidMappings" in mount or "gidMappings" in mount:
+        report.error(f"{where}.options", "idmap needs mount_setattr(2)", OLD)
+    elif below and (options.remount or options.recursive):
+        report.error(f"{where}.options", "options for all mounts below need mount_setattr(2)", OLD)
 
 
 def _check_destination(where: str, mount: Mount, options: Options, host: Host, report: Report) -> None:
