@@ -308,14 +308,15 @@ def test_no_other_device_is_returned(
 ) -> None:
     """The owner of a joined namespace puts another kind in its place, with the same name and hardware address."""
     bundle = bundle_with(runtime, {"data0": {}}).namespace("network", other.path)
+    other.ip("link", "add", "eth5", "type", "veth", "peer", "name", "eth6")
     inside = " ".join(other.inside)
     bundle.hook(
         "createRuntime",
         f"{inside} ip link set data0 netns {outside.holder.pid} name stolen0; "
-        f"{inside} ip link add data0 address {MAC} type bridge; exit 9",
+        f"{inside} ip link add data0 link eth5 address {MAC} type macvlan; exit 9",
     )
     outside.around(runtime).run(bundle).fails("createruntime")
-    assert other.names() == {"lo", "data0"} and outside.names() == {"lo", "stolen0", "peer0"}
+    assert other.names() == {"lo", "eth5", "eth6", "data0"} and outside.names() == {"lo", "stolen0", "peer0"}
 
 
 def test_the_second_is_missing(runtime: Runtime, outside: NetworkNamespace) -> None:
