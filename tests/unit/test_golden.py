@@ -67,7 +67,7 @@ def host_for(config: Any, *, rootless: bool) -> Host:
             host.sources[source_of(mount, host.bundle)] = stat.S_IFDIR | 0o755
     for entry in config["linux"]["namespaces"]:
         if path := entry.get("path"):
-            host.namespaces[path] = KINDS[entry["type"]]
+            host.namespaces[path] = KINDS[entry["type"]][0]
     return host
 
 
