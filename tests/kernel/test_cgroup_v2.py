@@ -292,6 +292,23 @@ def test_kill_and_remove_with_cgroups_inside(
             assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.skipif(
+    UNIFIED is None or "memory" not in UNIFIED.controllers,
+    reason="this host has its memory controller in cgroup v1",
+)
+def test_check_before_update(make: Callable[..., Any], start: Callable[..., Any]) -> None:
+    """A limit below the usage is refused, where the kernel would kill."""
+    manager = make({"memory": {"limit": 64 << 20}})
+    hold = "import time; held = bytearray(b'x' * (16 << 20)); print(flush=True); time.sleep(99)"
+    process = start(manager, "/usr/bin/python3", "-c", hold, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    below = {"limit": 8 << 20, "checkBeforeUpdate": True}
+    with pytest.raises(PyruncError, match=rf"memory.limit: {8 << 20} is below the current usage of \d+"):
+        manager.apply({"memory": below})
+    assert files.read(manager.home, "memory.max") == str(64 << 20)
+    assert process.poll() is None
+
+
 def test_remove_of_what_is_gone_is_fine(make: Callable[..., Any]) -> None:
     manager = make()
     manager.remove()

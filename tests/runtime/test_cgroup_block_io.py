@@ -128,9 +128,9 @@ def test_leaf_weight(runtime: Runtime) -> None:
 
 
 def test_a_device_that_is_not_there(runtime: Runtime) -> None:
-    bundle = limited(runtime, blockIO={"throttleReadBpsDevice": [{"major": 7, "minor": 4095, "rate": 1}]})
+    bundle = limited(runtime, blockIO={"throttleReadBpsDevice": [{"major": 99, "minor": 7, "rate": 1000}]})
     before = runtime.footprint(bundle)
-    runtime.run(bundle).fails("linux.resources.blockIO.throttleReadBpsDevice[0]", "7:4095", "no such device")
+    runtime.run(bundle).fails("linux.resources.blockIO.throttleReadBpsDevice[0]", "99:7", "no such device")
     before.assert_unchanged()
 
 

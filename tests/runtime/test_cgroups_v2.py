@@ -40,6 +40,12 @@ UID = GID = 47110
             {"cpu.max": "20000 50000", "cpu.max.burst": "10000"},
         ),
         ({"cpu": {"cpus": "0", "mems": "0"}}, {"cpuset.cpus": "0", "cpuset.mems": "0"}),
+        ({"cpu": {"burst": 0}}, {"cpu.max.burst": "0"}),
+        (
+            {"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]},
+            {"hugetlb.2MB.max": str(4 << 20), "hugetlb.2MB.rsvd.max": str(4 << 20)},
+        ),
+        ({"pids": {"limit": 0}}, {"pids.max": "1"}),
         ({"pids": {"limit": 17}}, {"pids.max": "17"}),
         ({"pids": {"limit": -1}}, {"pids.max": "max"}),
         (
@@ -69,7 +75,17 @@ def test_values_of_v2(runtime: Runtime, resources: dict[str, Any], expected: dic
             {"memory": {"limit": 64 << 20, "disableOOMKiller": True}},
             "linux.resources.memory.disableOOMKiller",
         ),
+        ({"memory": {"kernel": 1 << 20}}, "linux.resources.memory.kernel"),
         ({"memory": {"kernelTCP": 1 << 20}}, "linux.resources.memory.kernelTCP"),
+        ({"memory": {"useHierarchy": False}}, "linux.resources.memory.useHierarchy"),
+        ({"blockIO": {"leafWeight": 10}}, "linux.resources.blockIO.leafWeight"),
+        ({"network": {"classID": 1}}, "linux.resources.network.classID"),
+        (
+            {"network": {"priorities": [{"name": "lo", "priority": 1}]}},
+            "linux.resources.network.priorities",
+        ),
+        ({"hugepageLimits": [{"pageSize": "4MB", "limit": 1}]}, "hugepageLimits[0].pageSize"),
+        ({"unified": {"nosuch.max": "1"}}, 'the cgroup controller "nosuch" is not available'),
         ({"cpu": {"realtimeRuntime": 5000}}, "linux.resources.cpu.realtimeRuntime"),
         ({"unified": {"memory.nosuch": "1"}}, "memory.nosuch"),
         ({"unified": {"memory.max": "x"}}, 'write "x" to memory.max'),
@@ -93,6 +109,78 @@ def test_cgroup_whose_children_have_controllers(runtime: Runtime) -> None:
     before = runtime.footprint(bundle)
     runtime.run(bundle).fails(f"start init in the cgroup {home}", "busy", "cannot hold processes")
     before.assert_unchanged()
+
+
+@pytest.mark.cgroupfs
+def test_cpus_that_the_parent_lacks(runtime: Runtime) -> None:
+    """The kernel would take them, and let the container run on others instead."""
+    parent = Path(f"/sys/fs/cgroup/{runtime.tag}-parent")
+    parent.mkdir()
+    (parent / "cpuset.cpus").write_text("0")
+    bundle = limited(runtime, cpu={"cpus": "1"})
+    bundle.linux["cgroupsPath"] = f"/{parent.name}/box"
+    before = runtime.footprint(bundle)
+    runtime.run(bundle).fails("linux.resources.cpu.cpus: 1 became 0", "parents")
+    before.assert_unchanged()
+
+
+def test_unified_bites(runtime: Runtime) -> None:
+    """What cgroup v1 has no word for: tasks by the file's name, and memory that is slowed down."""
+    bundle = limited(runtime, pids={"limit": 50}, unified={"pids.max": "10", "memory.high": str(8 << 20)})
+    said = runtime.ask(bundle, "forks 50", "eat 12", "read /sys/fs/cgroup/memory.events")
+    assert said["forks 50"] == {"made": 9, "errno": "EAGAIN"}
+    events = dict(line.split() for line in said["read /sys/fs/cgroup/memory.events"].splitlines())
+    assert int(events["high"]) > 0
+    assert int(events["oom_kill"]) == 0
+
+
+@pytest.mark.cgroupfs
+def test_container_below_a_threaded_cgroup(runtime: Runtime) -> None:
+    """It is threaded itself: limits of processors and tasks hold, one of memory is refused by name."""
+    parent = Path(f"/sys/fs/cgroup/{runtime.tag}-parent")
+    (parent / "sibling").mkdir(parents=True)
+    (parent / "sibling" / "cgroup.type").write_text("threaded")
+    bundle = limited(runtime, cpu={"shares": 512}, pids={"limit": 10})
+    bundle.linux["cgroupsPath"] = f"/{parent.name}/box"
+    before = runtime.footprint(bundle)
+    container = runtime.container(bundle)
+    container.create().ok()
+    container.start().ok()
+    home = parent / "box"
+    assert (home / "cgroup.type").read_text() == "threaded\n"
+    assert (home / "cpu.weight").read_text() == "59\n"
+    assert (home / "pids.max").read_text() == "10\n"
+    assert (home / "cgroup.threads").read_text() == f"{container.pid}\n"
+    container.delete("--force").ok()
+    before.assert_unchanged()
+    bundle.linux["resources"]["memory"] = {"limit": 64 << 20}
+    runtime.run(bundle).fails("linux.resources.memory.limit", '"memory" does not work in the threaded cgroup')
+    before.assert_unchanged()
+
+
+# -- cgroups that belong to the container ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [["rw"], ["ro"]], ids=["rw", "ro"])
+def test_delegation(runtime: Runtime, options: list[str]) -> None:
+    """config-linux.md "Cgroup ownership": the directory and its files for delegation, never the limits."""
+    bundle = limited(runtime, pids={"limit": 10}).map_ids()
+    bundle.linux["namespaces"].append({"type": "cgroup"})
+    bundle.give_rootfs(200000, 200000)
+    bundle.without_mount("/sys/fs/cgroup")
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", *options)
+    mine = options == ["rw"]
+    questions = ("mkdir /sys/fs/cgroup/own", "open /sys/fs/cgroup/pids.max w", "ls /sys/fs/cgroup")
+    with runtime.running(bundle.ask(*questions, "sleep")) as container:
+        container.says("ready")
+        said = container.testimony
+        home = Path(f"/sys/fs/cgroup{Path(f'/proc/{container.pid}/cgroup').read_text().strip()[3:]}")
+        owned = {path.name for path in home.iterdir() if path.is_file() and path.stat().st_uid == 200000}
+        assert home.stat().st_uid == (200000 if mine else 0)
+    assert said[questions[0]] == (0 if mine else {"errno": "EROFS"})
+    assert said[questions[1]] == {"errno": "EACCES" if mine else "EROFS"}
+    listed = set(Path("/sys/kernel/cgroup/delegate").read_text().split())
+    assert owned == (listed & set(said[questions[2]]) if mine else set())
 
 
 # -- cgroups of an ordinary user -------------------------------------------------------------------------

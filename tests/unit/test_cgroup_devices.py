@@ -161,6 +161,28 @@ def test_crossing_rules_that_v1_cannot_hold_are_refused() -> None:
         allowlist_v1.writes(rules.table(rules.rules(devices)), None)
 
 
+def test_rules_that_change_nothing_are_left_out() -> None:
+    """What engines send says much twice: rules that earlier, later or wider ones decide anyway."""
+    sent = [
+        {"allow": False, "access": "rwm"},
+        {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
+        {"allow": True, "type": "c", "access": "m"},
+        {"allow": True, "type": "b", "access": "m"},
+        {"allow": True, "type": "c", "major": 8, "minor": 1, "access": "r"},
+        {"allow": False, "type": "c", "major": 8, "minor": 1, "access": "r"},
+        {"allow": True, "type": "c", "major": 136, "minor": 7, "access": "rw"},
+        {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "r"},
+        {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "w"},
+    ]
+    least = rules.table(
+        rules.rules([{"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"}])
+    )
+    assert rules.table(rules.rules(sent)) == least
+    assert len(least) == len(rules.table(rules.rules([]))) + 1
+    everything = [*sent, {"allow": True, "access": "rwm"}]
+    assert len(rules.table(rules.rules(everything))) == 2, "one entry for each type"
+
+
 @pytest.mark.parametrize("base", [True, False])
 def test_what_v1_can_hold(base: bool) -> None:
     # Everything or nothing first, then exceptions one way: what engines send.

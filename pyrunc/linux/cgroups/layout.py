@@ -42,7 +42,9 @@ class Hierarchy:
 class Layout:
     """The hierarchies of this host: `v1` (empty on a pure cgroup v2 host) and `v2` (None on a pure v1 host).
 
-    With both (a hybrid host) the controllers are those of v1.
+    With both (a hybrid host) each controller is in one of them, the more usual ones in v1. A named hierarchy other
+    than systemd's is left alone, as runc leaves it: without controllers it limits nothing, and there the container
+    stays in the cgroup of its runtime, as any child does.
     """
 
     __slots__ = ("v1", "v2")
