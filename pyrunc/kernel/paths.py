@@ -12,6 +12,9 @@ from pyrunc.kernel.native import syscall
 #: sizeof(struct open_how), openat2(2): flags, mode, resolve, each 64 bits.
 OPEN_HOW_SIZE = 24
 
+#: How often a path is opened again before what disturbs it is taken for an attack; init does it as often.
+_TRIES = 1000
+
 
 def open_how(flags: int, mode: int = 0, resolve: int = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS) -> bytes:
     """The struct open_how of openat2(2)."""
@@ -24,7 +27,13 @@ def open_in_root(root: int, path: str | bytes, flags: int, mode: int = 0) -> int
     Magic links of procfs are refused (ELOOP). The descriptor is close-on-exec. Raises OSError.
     """
     raw = path if isinstance(path, bytes) else os.fsencode(path)
-    return syscall("openat2", root, raw, open_how(flags, mode), OPEN_HOW_SIZE)
+    how = open_how(flags, mode)
+    for _ in range(_TRIES):
+        try:
+            return syscall("openat2", root, raw, how, OPEN_HOW_SIZE)
+        except BlockingIOError:  # EAGAIN: something on the host was renamed or mounted while ".." was passed
+            continue
+    return syscall("openat2", root, raw, how, OPEN_HOW_SIZE)
 
 
 def open_regular(root: int, path: str | bytes) -> int:

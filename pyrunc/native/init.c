@@ -63,6 +63,16 @@ static int tolerated(const struct step *step, int64_t result)
     return 0;
 }
 
+/*
+ * Whether to make the call again. Inside a root, openat2(2) gives up with EAGAIN when anything on the host was renamed
+ * or mounted while it went through "..": that is no failure of this path. An image whose process renames all the time
+ * shall not keep us here, so there is an end to it.
+ */
+static int again(const struct step *step, int64_t result, int *tries)
+{
+    return result == -EINTR || (result == -EAGAIN && step->number == __NR_openat2 && ++*tries < 1000);
+}
+
 static int holds(uint16_t relation, int64_t left, int64_t right)
 {
     switch (relation) {
@@ -107,6 +117,7 @@ static int run(struct machine *machine)
         const struct step *step = &machine->steps[at];
         int64_t arg[6], result = 0;
         uint32_t next = at + 1;
+        int tries = 0;
 
         for (int i = 0; i < 6; i++)
             arg[i] = (step->registers >> i & 1) ? registers[step->arg[i] % REGISTERS] : (int64_t)step->arg[i];
@@ -114,7 +125,7 @@ static int run(struct machine *machine)
         case OP_CALL:
             do
                 result = raw_call(step->number, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
-            while (result == -EINTR);
+            while (again(step, result, &tries));
             if (result < 0 && result >= -4095) {
                 if (!tolerated(step, result)) {
                     report(machine, at, result);

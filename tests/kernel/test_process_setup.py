@@ -6,6 +6,8 @@ import errno
 import os
 import resource
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 
 from pyrunc.errors import KernelError
 from pyrunc.kernel.constants import AT_FDCWD
+from pyrunc.kernel.paths import OPEN_HOW_SIZE, open_how, open_in_root
 from pyrunc.linux import (
     capabilities,
     credentials,
@@ -229,6 +232,39 @@ def test_cwd_is_made_and_entered(root: Path, path: str, place: str) -> None:
     assert (root / place / "here").is_dir()
     if place:
         assert (root / place).stat().st_mode & 0o777 == 0o755
+
+
+@pytest.fixture
+def renaming(tmp_path: Path) -> Iterator[None]:
+    """Somebody renames a file, somewhere on the host, all the time."""
+    (tmp_path / "a").touch()
+    script = "import os\nprint(flush=True)\nwhile True: os.rename('a', 'b'); os.rename('b', 'a')"
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.readline()
+    yield
+    process.kill()
+    process.stdout.close()
+    process.wait()
+
+
+@pytest.mark.usefixtures("renaming")
+def test_renames_elsewhere_do_not_disturb_a_path(root: Path) -> None:
+    """openat2(2) says EAGAIN when it cannot tell whether ".." still leads into the root, so now and then here."""
+    path = "/bin/.." * 9
+    program = init.begin()
+    how = program.data(open_how(os.O_PATH))
+    top = os.open(root, os.O_PATH | os.O_DIRECTORY)
+    place, fd = program.string(path), program.register()
+    slot = program.inherit("top")
+    for _ in range(20000):
+        program.call("openat2", slot, place, how, OPEN_HOW_SIZE, step="open it", into=fd)
+        program.call("close", fd, step="close it")
+    program.call("exit_group", 0, step="exit")
+    assert init.run(program, 0, {"top": top}).failure == ""
+    for _ in range(20000):
+        os.close(open_in_root(top, path, os.O_PATH))
+    os.close(top)
 
 
 def test_cwd_is_a_file(root: Path) -> None:
