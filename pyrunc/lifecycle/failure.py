@@ -6,7 +6,6 @@ import os
 from errno import E2BIG, EDQUOT, ENOMEM
 
 from pyrunc.errors import PyruncError
-from pyrunc.linux.seccomp import notifies
 from pyrunc.spawn.conversation import NO_STEP
 from pyrunc.store.store import CONFIG
 
@@ -75,10 +74,10 @@ def word(error: StepFailed, config: Config, root: int = -1) -> PyruncError:
         error.remedy = "raise kernel.keys.maxkeys, or keep the caller's keyring with --no-new-keyring"
     if not error.remedy:
         profile = config.get("linux", {}).get("seccomp")
-        if profile and notifies(profile):
+        if profile:
             from pyrunc.linux.seccomp.notify import explain as explain_notify
 
-            error.remedy = explain_notify(error.number, error.path)
+            error.remedy = explain_notify(profile, error.number, error.path)
     # Init's own arguments are few: for them it can only be memory that is missing (cgroup v2 counts its stack).
     if not error.remedy and (error.number == ENOMEM or (error.index == NO_STEP and error.number == E2BIG)):
         error.remedy = "is the memory limit too low?"

@@ -14,6 +14,7 @@ from __future__ import annotations
 from errno import EBUSY, EINVAL, ENOSYS
 from struct import pack
 
+from pyrunc.linux.seccomp import notifies
 from pyrunc.plan.program import TALK
 from pyrunc.plan.talk import SAY_LISTENER, give, hear
 
@@ -81,8 +82,10 @@ def plan_hand_over(profile: Seccomp, program: Program, listener: Register) -> No
     program.call(closing, listener, *last, step="close the seccomp listener", of=of)
 
 
-def explain(number: int, path: str) -> str:
-    """The remedy for a step of init, from the JSON path `path`, that failed in a container with notifications."""
+def explain(profile: Seccomp, number: int, path: str) -> str:
+    """The remedy for a step of init, from the JSON path `path`, that failed with the errno `number`; "" for none."""
+    if not notifies(profile):
+        return ""
     if path == "linux.seccomp":
         if number == EBUSY:
             return "this process is under a filter with a listener already, and the kernel allows one"
