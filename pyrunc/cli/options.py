@@ -152,7 +152,8 @@ COMMANDS: Final = (
         1,
         1,
         (),
-        "Runs the process that config.json named when the container was created.",
+        "Runs the process that config.json named when the container was created. With NOTIFY_SOCKET in the "
+        "environment it returns when the container is ready (sd_notify(3)), or has ended.",
     ),
     Command(
         "state",
@@ -205,7 +206,8 @@ COMMANDS: Final = (
             Option("no-subreaper", "do not become the reaper of orphaned processes"),
         ),
         "Creates the container, starts it and waits. The exit status is that of the container's process, or "
-        "128 plus the number of the signal that ended it. Signals are passed on to the process.",
+        "128 plus the number of the signal that ended it. Signals are passed on to the process, and what it "
+        "tells through sd_notify(3) to NOTIFY_SOCKET; with --detach only until it is ready.",
     ),
     Command(
         "list",
