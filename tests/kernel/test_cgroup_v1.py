@@ -125,6 +125,35 @@ def test_limits_move_both_ways(make: Callable[..., Any]) -> None:
     assert held(manager, "pids", "pids.max") == "max"
 
 
+def test_memory_above_the_limit_with_swap_says_so(make: Callable[..., Any]) -> None:
+    """Raised alone it cannot be: the one with swap has to grow with it."""
+    manager = make({"memory": {"limit": 64 << 20, "swap": 64 << 20}})
+    with pytest.raises(
+        KernelError, match=rf"memory.limit: write .* .the limits are now {64 << 20} for memory and"
+    ):
+        manager.apply({"memory": {"limit": 128 << 20}})
+    manager.apply({"memory": {"limit": 128 << 20, "swap": 128 << 20}})
+    assert held(manager, "memory", "memory.limit_in_bytes") == str(128 << 20)
+
+
+def test_no_delegation(top: str) -> None:
+    """config-linux.md "Cgroup ownership": not on cgroup v1, where that is not secure."""
+    linux = {
+        "cgroupsPath": f"{top}/box",
+        "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 1000}],
+        "namespaces": [{"type": "cgroup"}],
+    }
+    mounts = [{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}]
+    config: Any = {"linux": linux, "mounts": mounts, "process": {"user": {"uid": 5, "gid": 0}}}
+    manager = choose(config, "id", HOST, rootless=False)
+    manager.create()
+    try:
+        for path in manager.paths().values():
+            assert {os.stat(f"{path}/{name}").st_uid for name in (".", *os.listdir(path))} == {0}
+    finally:
+        manager.remove()
+
+
 def test_idle_and_shares(make: Callable[..., Any]) -> None:
     manager = make({"cpu": {"shares": 300, "idle": 1}})
     assert held(manager, "cpu", "cpu.idle") == "1"

@@ -11,6 +11,7 @@ from pyrunc.linux.cgroups import resources as res
 from pyrunc.linux.cgroups.layout import Hierarchy, Layout, _below, _find
 from pyrunc.linux.cgroups.manager import choose, restore
 from pyrunc.linux.cgroups.place import place
+from pyrunc.linux.cgroups.v2 import io
 from pyrunc.linux.cgroups.v2.conversion import cpu_weight, io_weight, maximum, swap_max
 from pyrunc.linux.cgroups.v2.limits import numbers
 from pyrunc.validate.report import Report
@@ -135,7 +136,7 @@ def test_paths_of_joined_hierarchies() -> None:
         "memory": "/cg/memory/own/box/box1",
         "name=systemd": "/cg/systemd/box1",
     }
-    assert restore(manager.record()).paths() == manager.paths()
+    assert restore(manager.record() or {}).paths() == manager.paths()
     assert choose(config({}), "box1", V2, rootless=False).paths() == {"": "/cg/user.slice/box1"}
 
 
@@ -210,6 +211,14 @@ def test_part_divides_what_two_controllers_hold() -> None:
 )
 def test_values_that_no_kernel_holds(resources: dict[str, Any], path: str) -> None:
     assert problems(resources) == [f"linux.resources.{path}"]
+
+
+def test_a_weight_that_io_weight_cannot_hold() -> None:
+    with pytest.raises(
+        PyruncError, match=r"blockIO.weight: is 9, which io.weight cannot hold \(use 10 to 1000\)"
+    ):
+        io._weight(9, False, "weight")
+    assert io._weight(9, True, "weight") == 9, "BFQ counts as cgroup v1 does"
 
 
 @pytest.mark.parametrize(("weight", "result"), [(10, 1), (100, 910), (500, 4950), (1000, 10000)])
