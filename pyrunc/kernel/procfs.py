@@ -33,6 +33,11 @@ def pids_of(pid: int) -> list[int]:
     return []
 
 
+def own_pid(pid: int) -> int:
+    """The pid that a process has in its own PID namespace; `pid` if it has ended, which nobody will ask any more."""
+    return (pids_of(pid) or [pid])[-1]
+
+
 def in_user_namespace() -> bool:
     """Whether this process is in a user namespace other than the initial one (user_namespaces(7))."""
     return os.stat("/proc/self/ns/user").st_ino != INITIAL_USER_NAMESPACE

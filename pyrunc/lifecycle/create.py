@@ -17,7 +17,7 @@ from fcntl import F_SETFL, fcntl
 from pyrunc.config.annotations import PIDFD_RECEIVER, hook_files
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE
-from pyrunc.kernel.procfs import pids_of
+from pyrunc.kernel.procfs import own_pid
 from pyrunc.lifecycle.console import send_descriptor
 from pyrunc.lifecycle.failure import save_config, word
 from pyrunc.lifecycle.home import home_of
@@ -257,7 +257,7 @@ def _second_stage(talk: Conversation, first: Init, undo: Undo) -> Init:
 def _write_hook_states(container: Container, supplies: dict[str, int]) -> None:
     """Hooks inside the container see the pid that init has there: 1 in a new PID namespace."""
     record = container.record
-    inner = 1 if record.pid_namespace_private else record.pid
+    inner = 1 if record.pid_namespace_private else own_pid(record.pid)
     for name, status in (("hook-state", CREATING), ("start-hook-state", CREATED)):
         if name in supplies:
             os.pwrite(supplies[name], state_document(record, status, pid=inner).encode(), 0)
@@ -298,7 +298,7 @@ def _converse(container: Container, undo: Undo) -> None:
     talk.go()
     if prepared.choices.asks_pid:
         talk.expect(SAY_REACHED, PID)
-        talk.go(b"%d" % pids_of(init.pid)[-1])
+        talk.go(b"%d" % own_pid(init.pid))
     if prepared.choices.asks_home:
         talk.expect(SAY_REACHED, HOME)
         talk.go(os.fsencode(home_of(init.pid, config)))

@@ -433,3 +433,12 @@ def test_hooks_of_run(runtime: Runtime, bundle: Bundle, diary: Diary, folder: Pa
         bundle.hook(kind, note(diary, kind, kind))
     assert runtime.run(bundle.ask("exit 7")).status == 7
     assert diary.lines() == ALL
+
+
+def test_a_hook_in_a_joined_pid_namespace_is_told_the_pid_there(runtime: Runtime) -> None:
+    """The pid of the state is one that the hook can use: neither 1, which is somebody else, nor the host's."""
+    with runtime.running(runtime.bundle().sleeper()) as other:
+        bundle = runtime.bundle().namespace("pid", f"/proc/{other.pid}/ns/pid").ask("pid", "read /area/state")
+        bundle.hook("startContainer", "cat > /area/state")
+        said = runtime.run(bundle).ok().testimony
+        assert json.loads(said["read /area/state"])["pid"] == said["pid"] > 1
