@@ -226,6 +226,13 @@ def test_notify_as_default_action(runtime: Runtime, tmp_path: Path) -> None:
         assert {"execve", "keyctl"} <= set(judge.calls)
 
 
+def test_a_call_newer_than_libseccomp(runtime: Runtime, tmp_path: Path) -> None:
+    """file_setattr, which pyrunc puts before the filter of a libseccomp that does not have it."""
+    with agent(tmp_path / "agent", call469=STRANGE, file_setattr=STRANGE) as judge:
+        said = runtime.ask(notifying(runtime, judge.path, "file_setattr"), "syscall 469")
+    assert said["syscall 469"] == {"errno": "EADDRNOTAVAIL"}
+
+
 def test_allow_list(runtime: Runtime, tmp_path: Path) -> None:
     """With ENOSYS for what is newer than the profile, before the agent is asked."""
     with agent(tmp_path / "agent", keyctl=STRANGE) as judge:

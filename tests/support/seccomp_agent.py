@@ -129,7 +129,7 @@ class Agent:
         except OSError as error:
             return error.errno == errno.EINTR
         cookie, _, _, number, *_ = struct.unpack(NOTIF, notification)
-        name = NAMES[number]
+        name = NAMES.get(number, f"call{number}")
         self._write({"call": name})
         refusal = self.refuse.get(name)
         answer = struct.pack("<QqiI", cookie, 0, -refusal if refusal else 0, 0 if refusal else CONTINUE)
