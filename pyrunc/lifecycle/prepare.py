@@ -23,7 +23,7 @@ from pyrunc.validate.check import check_rules, check_shape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Any, Final
 
     from pyrunc.config.spec import Config
     from pyrunc.lifecycle.request import Request
@@ -149,7 +149,8 @@ def _cgroup_manager(request: Request, config: Config, host: Host) -> Manager:
 
 def _ask_what_few_need(config: Config, host: Host) -> None:
     """The facts that only seldom properties need."""
-    process, linux = config.get("process") or {}, config.get("linux", {})
+    process: Any = config.get("process") or {}
+    linux = config.get("linux", {})
     if process.get("apparmorProfile") or process.get("selinuxLabel") or linux.get("mountLabel"):
         from pyrunc.linux.lsm import enabled
 
