@@ -58,6 +58,13 @@ _MOUNT_ATTR: Final = 32
 
 def check(config: Config, host: Host, report: Report) -> None:
     """The root must be given and be a directory itself, not a link to one; the propagation must be known."""
+    if host.own_mounts:
+        # As the peers do, pivot_root(2) in a joined namespace changes the root of all that are in it.
+        report.error(
+            "linux.namespaces",
+            "the mount namespace to join is pyrunc's own: the container's root would take the place of the host's",
+            "leave its path out, to have a new one",
+        )
     names = set(config)  # the schema requires it of none, the spec on Linux
     if "root" not in names:
         report.error("root", "must be specified", 'give the root file system, such as {"path": "rootfs"}')
@@ -122,6 +129,13 @@ def _check_propagation(word: str, config: Config, host: Host, report: Report) ->
             _PROPAGATION_PATH,
             f"{word} needs mount_setattr(2), which this kernel lacks, or a seccomp filter around pyrunc refuses",
             "use slave",
+        )
+    elif kind == "shared" and host.data_pages:
+        # The stage for mount(2) (mounts/old.py) would show on the host.
+        report.error(
+            _PROPAGATION_PATH,
+            f"{word} is not possible with mounts that only mount(2) makes",
+            "use slave, or leave out silent and iversion, and options longer than 255 bytes",
         )
     elif kind == "private" and host.no_pivot:
         # Nothing would tell the host's unmounts to the copies below the container's root any more.

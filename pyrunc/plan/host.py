@@ -30,7 +30,7 @@ class Host:
     symbolic links in the image, the path they lead to. `pseudo_mounts`: where procfs and sysfs are mounted
     whole on the host, for --no-pivot only. `old_mounts`: the mount calls of Linux 5.2 to 5.12 are missing (an outer
     sandbox may refuse them), so that mount(2) has to do. `data_pages`: a mount of the config says what only
-    mount(2) takes.
+    mount(2) takes. `own_mounts`: the mount namespace to join is the runtime's own.
     """
 
     __slots__ = (
@@ -47,6 +47,7 @@ class Host:
         "namespaces",
         "no_pivot",
         "old_mounts",
+        "own_mounts",
         "pseudo_mounts",
         "root",
         "root_mode",
@@ -75,6 +76,7 @@ class Host:
         self.root_real = ""
         self.old_mounts = False
         self.data_pages = False
+        self.own_mounts = False
         self.links: dict[str, str] = {}
         self.pseudo_mounts: tuple[str, ...] = ()
 

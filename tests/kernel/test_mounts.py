@@ -234,6 +234,28 @@ def test_settings_of_the_superblock(bundle: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("count", [2, 60, 400], ids=["short", "a page", "more than a page"])
+def test_an_overlay_of_many_layers(bundle: Path, count: int) -> None:
+    """Engines give all layers in one option; each way for them to the kernel (filesystem.way_of)."""
+    base = scratch.make("pyrunc-test-layers")
+    upper, work = base / "upper", base / "work"
+    for folder in (upper, work, *(base / f"layer-{index}" for index in range(count))):
+        folder.mkdir()
+        (folder / folder.name).touch()
+    (work / "work").unlink()
+    layers = ":".join([str(base / f"layer-{index}") for index in range(count)])
+    words = ["nodev", f"lowerdir={layers}", f"upperdir={upper}", f"workdir={work}"]
+    mount = {"destination": "/o", "type": "overlay", "source": "overlay", "options": words}
+    try:
+        outcome = run(config_of(PROC, mount), bundle, f"{MOUNTS}; ls /o; ls /..")
+    finally:
+        scratch.remove(base)
+    assert outcome.failure == ""
+    lines = [line for line in outcome.lines if line.startswith("layer-")]
+    assert len(lines) == count and "upper" in outcome.lines
+    assert "nodev" in options([line for line in outcome.lines if " - " in line], "/o")
+
+
 @pytest.mark.parametrize(
     ("mount", "number", "detail", "remedy"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -503,3 +504,154 @@ def test_many_mounts(runtime: Runtime) -> None:
     for number in range(300):
         bundle.mount(f"/area/{number}", "tmpfs", "tmpfs", "size=4k")
     assert len([point for point in mounts(runtime, bundle) if point.startswith("/area/")]) == 300
+
+
+# -- a joined mount namespace ------------------------------------------------------------------------------
+
+
+def test_a_joined_mount_namespace_gets_the_containers_root(runtime: Runtime, folder: Path) -> None:
+    """As with runc and crun: pivot_root(2) changes the root of all who are in it, and nothing of before is left."""
+    script = f"mkdir {folder}/m; mount -t tmpfs marker-of-the-test {folder}/m; echo ready; exec sleep 60"
+    around = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    keeper = subprocess.Popen(around, stdout=subprocess.PIPE)
+    try:
+        assert keeper.stdout
+        with keeper.stdout as ready:
+            assert ready.readline() == b"ready\n"
+        bundle = runtime.bundle().namespace("mount", f"/proc/{keeper.pid}/ns/mnt")
+        said = runtime.ask(bundle.mount("/area", "tmpfs", "of-the-container"), "mounts", "ls /", "namespaces")
+        assert "marker-of-the-test" not in said["mounts"] and table(said["mounts"])["/area"].type == "tmpfs"
+        assert said["namespaces"]["mnt"] == os.readlink(f"/proc/{keeper.pid}/ns/mnt")
+        assert sorted(os.listdir(f"/proc/{keeper.pid}/root")) == sorted(said["ls /"])
+    finally:
+        keeper.kill()
+        keeper.wait()
+
+
+def test_the_hosts_own_mount_namespace_is_not_joined(runtime: Runtime) -> None:
+    """The host's root would be exchanged. In a namespace of the test's own, lest it should happen."""
+    twin = runtime.like()
+    twin.prefix = ["unshare", "--mount", "--propagation", "private"]
+    bundle = runtime.bundle().namespace("mount", "/proc/self/ns/mnt")
+    twin.run(bundle).fails("linux.namespaces", "own", "leave its path out")
+
+
+# -- the table of options ----------------------------------------------------------------------------------
+
+ATIME = {"noatime", "relatime"}
+
+
+@pytest.mark.parametrize(
+    ("option", "before", "present", "absent"),
+    [
+        ("ro", "rw", {"ro"}, {"rw"}),
+        ("rw", "ro", {"rw"}, {"ro"}),
+        ("nosuid", "suid", {"nosuid"}, set()),
+        ("suid", "nosuid", set(), {"nosuid"}),
+        ("nodev", "dev", {"nodev"}, set()),
+        ("dev", "nodev", set(), {"nodev"}),
+        ("noexec", "exec", {"noexec"}, set()),
+        ("exec", "noexec", set(), {"noexec"}),
+        ("nosymfollow", "symfollow", {"nosymfollow"}, set()),
+        ("symfollow", "nosymfollow", set(), {"nosymfollow"}),
+        ("nodiratime", "diratime", {"nodiratime"}, set()),
+        ("diratime", "nodiratime", set(), {"nodiratime"}),
+        ("noatime", "strictatime", {"noatime"}, {"relatime"}),
+        ("atime", "noatime", {"relatime"}, {"noatime"}),
+        ("relatime", "noatime", {"relatime"}, {"noatime"}),
+        ("norelatime", "relatime", {"relatime"}, {"noatime"}),
+        ("strictatime", "noatime", set(), ATIME),
+        ("nostrictatime", "strictatime", {"relatime"}, {"noatime"}),
+        ("defaults", "ro", {"ro"}, {"rw"}),
+    ],
+)
+@pytest.mark.parametrize("scope", ["new", "bind", "below"])
+def test_every_flag_of_a_mount_after_its_opposite(
+    runtime: Runtime, folder: Path, option: str, before: str, present: set[str], absent: set[str], scope: str
+) -> None:
+    """The later word wins; of an r word on all mounts below."""
+    if scope == "below" and option == "defaults":
+        return
+    bundle = runtime.bundle()
+    if scope == "new":
+        bundle.mount("/area", "tmpfs", "tmpfs", before, option)
+    elif scope == "bind":
+        bundle.bind(folder, "/area", "bind", before, option)
+    else:
+        bundle.bind("/dev", "/area", "rbind", f"r{before}", f"r{option}")
+    seen = mounts(runtime, bundle)
+    points = [point for point in seen if point == "/area" or point.startswith("/area/")]
+    assert len(points) > (2 if scope == "below" else 0)
+    for point in points:
+        assert present <= seen[point].options and not absent & seen[point].options, (
+            point,
+            seen[point].options,
+        )
+
+
+@pytest.mark.parametrize("option", ["ro", "noatime", "nosuid", "nosymfollow"])
+def test_a_flag_with_rbind_is_not_recursive(runtime: Runtime, option: str) -> None:
+    seen = mounts(runtime, runtime.bundle().bind("/dev", "/area", "rbind", option))
+    assert (
+        option in seen["/area"].options
+        and option
+        not in seen["/area/pts"].options - table(Path("/proc/self/mountinfo").read_text())["/dev/pts"].options
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "present", "absent"),
+    [
+        (["async", "sync"], {"sync"}, set()),
+        (["sync", "async"], set(), {"sync"}),
+        (["dirsync"], {"dirsync"}, set()),
+        (["nolazytime", "lazytime"], {"lazytime"}, set()),
+        (["lazytime", "nolazytime"], set(), {"lazytime"}),
+        (["mand", "nomand"], set(), {"mand"}),
+        (["iversion", "sync"], {"sync"}, set()),
+        (["noiversion"], {"rw"}, set()),
+        (["silent", "lazytime", "dirsync"], {"lazytime", "dirsync"}, set()),
+        (["silent", "loud"], {"rw"}, set()),
+        (["ro"], {"rw"}, {"ro"}),  # of the mount, not of a file system that others may share
+    ],
+    ids="-".join,
+)
+def test_every_flag_of_a_file_system(
+    runtime: Runtime, options: list[str], present: set[str], absent: set[str]
+) -> None:
+    bundle = runtime.bundle().mount("/area", "tmpfs", "tmpfs", *options, "size=1m")
+    seen = mounts(runtime, bundle)
+    assert present | {"size=1024k"} <= seen["/area"].data and not absent & seen["/area"].data
+    assert seen["/"].type != "tmpfs", "the stage for mount(2) is gone"
+
+
+def test_mand_is_told_to_the_kernel(runtime: Runtime) -> None:
+    """Kernels since 5.15 know it as a word only: accepted, and without effect."""
+    assert mounts(runtime, runtime.bundle().mount("/area", "tmpfs", "tmpfs", "mand"))["/area"].data
+
+
+# -- bind sources and destinations as config.md has them ---------------------------------------------------
+
+
+@pytest.mark.parametrize("destination", ["area/in", "./area//in/", "area/../area/in"])
+def test_any_relative_destination_is_relative_to_the_root(runtime: Runtime, destination: str) -> None:
+    bundle = runtime.bundle().mount(destination, "tmpfs", "here")
+    bundle.process["cwd"] = "/tmp"
+    assert mounts(runtime, bundle)["/area/in"].source == "here"
+
+
+def test_a_later_mount_covers_an_earlier_one(runtime: Runtime) -> None:
+    """Listed order, also where it hides what came first."""
+    bundle = runtime.bundle().mount("/area/in", "tmpfs", "first").mount("/area", "tmpfs", "second")
+    said = runtime.ask(bundle, "ls /area", "mounts")
+    assert said["ls /area"] == []
+    points = [
+        Mount(line).source for line in said["mounts"].splitlines() if Mount(line).point.startswith("/area")
+    ]
+    assert points == ["first", "second"]
+
+
+def test_without_an_ipc_namespace_mqueue_is_explained(runtime: Runtime) -> None:
+    bundle = runtime.bundle().map_ids(host=300000, size=1000).give_rootfs(300000, 300000)
+    bundle.without_namespace("ipc").mount("/dev/mqueue", "mqueue", "mqueue")
+    runtime.run(bundle).fails("mount mqueue on /dev/mqueue", "operation not permitted", "IPC namespace")

@@ -105,7 +105,9 @@ def problems(config: Any, host: Host) -> list[str]:
 
 def compile_root(config: Any, host: Host, script: str) -> Program:
     """The mount phase in its order, ending in `script`, run by the image's shell."""
-    program = OldProgram(0, root_ids(config), translating=True) if host.old_mounts else Program(0)
+    program = Program(0)
+    if host.old_mounts or host.data_pages:
+        program = OldProgram(0, root_ids(config), translating=host.old_mounts)
     for name in ("stdin", "stdout", "stderr"):
         program.inherit(name)
     program.set(TALK, program.inherit("talk"))

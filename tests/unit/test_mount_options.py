@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyrunc.kernel import constants as k
+from pyrunc.linux.mounts.filesystem import make_by_page, settings_of
+from pyrunc.linux.mounts.old import OldProgram
 from pyrunc.linux.mounts.options import OPTIONS, SUPERBLOCK_WORDS, parse
 
 SPECIFIED = """async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime nodev
@@ -81,6 +83,21 @@ def test_superblock_words() -> None:
     assert options.superblock == {"sync": False, "dirsync": True, "lazytime": True, "mand": False}
     for name in options.superblock:
         assert name in SUPERBLOCK_WORDS
+
+
+def test_flags_of_mount_2_alone() -> None:
+    assert parse(["silent", "iversion", "loud"]).flags == {"silent": False, "iversion": True}
+    program = OldProgram(3, (0, 0), translating=False)
+    options = parse(["silent", "iversion", "size=1m", "sync", "ro", "noatime"])
+    settings = settings_of("tmpfs", options)
+    make_by_page(program, "tmpfs", "t", settings, options, options.set, step="mount", of="mounts[0]")
+    flags = (
+        k.MS_SILENT | k.MS_I_VERSION | k.MS_SYNCHRONOUS | k.MS_NOATIME
+    )  # read-only is the mount's, not the file system's
+    calls = [
+        args for name, args in program.calls if name == "mount" and args[2] == "tmpfs" and args[1] != "/"
+    ]
+    assert [(args[0], args[3], args[4]) for args in calls] == [("t", flags, "size=1m")]
 
 
 def test_what_is_left_is_data() -> None:

@@ -11,7 +11,15 @@ import pytest
 
 from pyrunc.linux.mounts import facts
 from pyrunc.linux.mounts.explain import explain, kernel_sentence
-from pyrunc.linux.mounts.filesystem import settings_of
+from pyrunc.linux.mounts.filesystem import (
+    CONTEXT,
+    LAYERS,
+    NOT_AT_ALL,
+    PAGE,
+    layered,
+    settings_of,
+    way_of,
+)
 from pyrunc.linux.mounts.options import parse
 from pyrunc.linux.mounts.rules import check
 from pyrunc.plan.host import Host
@@ -96,11 +104,21 @@ def bind(destination: str = "/d", **more: Any) -> dict[str, Any]:
         ({"destination": "/proc/sys/x", "type": "tmpfs"}, "mounts[0].destination", "inside /proc"),
         ({"destination": "/x/../proc/net/dev", "type": "tmpfs"}, "mounts[0].destination", "inside /proc"),
         (
-            {"destination": "/t", "type": "tmpfs", "options": ["x=" + "y" * 256]},
+            {"destination": "/t", "type": "tmpfs", "options": ["x=" + "y" * 4094]},
             "mounts[0].options",
-            "255 bytes",
+            "page of 4095 bytes",
         ),
-        ({"destination": "/t", "type": "tmpfs", "source": "é" * 128}, "mounts[0].source", "255 bytes"),
+        ({"destination": "/t", "type": "tmpfs", "source": "é" * 2048}, "mounts[0]", "page of 4095 bytes"),
+        (
+            {"destination": "/t", "type": "tmpfs", "options": ["remount", "x=" + "y" * 256]},
+            "mounts[0].options",
+            "longer than 255 bytes",
+        ),
+        (
+            {"destination": "/t", "type": "overlay", "options": ["lowerdir=" + "y" * 256 + ":/x" * 2000]},
+            "mounts[0].options",
+            "page of 4095 bytes",
+        ),
     ],
 )
 def test_refused(mount: dict[str, Any], path: str, words: str) -> None:
@@ -118,6 +136,8 @@ def test_accepted() -> None:
         {"destination": "/b", "type": "bind", "source": "/src"},
         {"destination": "/b", "options": ["bind", "remount", "ro"]},
         {"destination": "/t", "type": "tmpfs", "options": ["x=" + "y" * 255]},
+        {"destination": "/t", "type": "tmpfs", "options": ["x=" + "y" * 4093]},
+        {"destination": "/t", "type": "overlay", "options": ["lowerdir=" + ":/x" * 2000]},
         {"destination": "/t", "type": "tmpfs"},
         {"destination": "/", "type": "tmpfs"},
     ]
@@ -148,17 +168,25 @@ def test_unmapped_owners() -> None:
     assert problems(config_of(mount)) == []
 
 
-def test_long_overlay_layers_are_set_one_by_one() -> None:
-    layers = [f"/layers/{index}/{'x' * 50}" for index in range(9)]
-    words = ["lowerdir=" + ":".join(layers), "upperdir=/u", "index=off"]
-    assert settings_of("overlay", parse(words)) == [
+def test_long_overlay_layers_are_set_one_by_one_where_a_page_does_not_hold_them() -> None:
+    def way(*words: str) -> int:
+        options = parse(words)
+        return way_of("overlay", "overlay", settings_of("overlay", options), options)
+
+    layers = [f"/layers/{index}/{'x' * 50}" for index in range(99)]
+    options = parse(["lowerdir=" + ":".join(layers), "upperdir=/u", "index=off"])
+    assert layered(settings_of("overlay", options)) == [
         *(("lowerdir+", layer) for layer in layers),
         ("upperdir", "/u"),
         ("index", "off"),
     ]
-    assert settings_of("overlay", parse(["lowerdir=/a:/b"])) == [("lowerdir", "/a:/b")]
-    escaped = "lowerdir=" + "/a\\:b" * 100
-    assert settings_of("overlay", parse([escaped]))[0][0] == "lowerdir"
+    assert way("lowerdir=/a:/b") == CONTEXT
+    assert way("lowerdir=" + ":".join(layers[:9])) == PAGE
+    assert way("lowerdir=" + ":".join(layers)) == LAYERS
+    assert way("lowerdir=" + "/a\\:b" * 100) == PAGE
+    assert way("lowerdir=" + "/a\\:b" * 1000) == NOT_AT_ALL
+    assert way("iversion") == way("loud", "silent") == PAGE
+    assert way("iversion", "noiversion") == way("silent", "loud") == CONTEXT
 
 
 def test_read_only_superblocks_only_where_they_are_the_mounts_own() -> None:

@@ -10,8 +10,8 @@ import os
 from errno import EINVAL
 
 from pyrunc.kernel.native import syscall
-from pyrunc.linux.mounts.options import BIND, OPTIONS
-from pyrunc.linux.namespaces import has
+from pyrunc.linux.mounts.options import BIND, FLAG, OPTIONS
+from pyrunc.linux.namespaces import has, joined
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pyrunc.config.spec import Config, Mount
     from pyrunc.plan.host import Host
 
+#: fsconfig(2) takes names and values of at most 255 bytes.
+VALUE_MAX: Final = 255
 #: Flags that no call has.
 NO_FLAGS: Final = 0xFFFF_FFFF
 #: How many symbolic links one path may have (path_resolution(7)).
@@ -42,13 +44,32 @@ def gather(host: Host, config: Config, bundle: str, no_pivot: bool = False) -> N
         except OSError as error:
             host.root_mode = -(error.errno or EINVAL)
         host.root_real = os.path.realpath(host.root)
+    if joins := joined(config).get("mount"):
+        try:
+            host.own_mounts = os.path.samefile(joins, "/proc/self/ns/mnt")
+        except OSError:
+            pass  # `namespaces.check` says what is wrong with the path
     mounts = config.get("mounts") or ()
     host.sources = sources(mounts, bundle)
+    host.data_pages = any(is_for_a_page(mount) for mount in mounts if "type" in mount and not is_bind(mount))
     host.old_mounts = lacks_new_calls()
     if mounts and path and host.root_mode > 0:
         host.links = links(mounts, host.root)
     if no_pivot and has(config, "mount"):
         host.pseudo_mounts = pseudo_mounts(host.root)
+
+
+def is_long(text: str) -> bool:
+    """Whether fsconfig(2) does not take this as a name or a value."""
+    return len(text) > VALUE_MAX // 4 and len(text.encode("utf-8", "surrogateescape")) > VALUE_MAX
+
+
+def is_for_a_page(mount: Mount) -> bool:
+    """Whether a new file system may have to be mounted by mount(2) (`filesystem.way_of`)."""
+    for word in mount.get("options") or ():
+        if is_long(word) or OPTIONS.get(word, BIND)[0] is FLAG:
+            return True
+    return is_long(mount.get("source", ""))
 
 
 def lacks_new_calls() -> bool:

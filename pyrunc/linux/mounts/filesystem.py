@@ -12,6 +12,7 @@ from pyrunc.kernel.constants import (
     FSPICK_CLOEXEC,
     FSPICK_EMPTY_PATH,
 )
+from pyrunc.linux.mounts.facts import is_long
 from pyrunc.linux.mounts.options import SUPERBLOCK_WORDS
 from pyrunc.plan.program import ANY, ARENA, DETAIL, DETAIL_SIZE
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from pyrunc.linux.mounts.options import Options
     from pyrunc.plan.program import Label, Program, Register
 
-#: fsconfig(2) takes names and values of at most 255 bytes.
-VALUE_MAX: Final = 255
+#: mount(2) takes a source, and all settings together, of at most a page with a NUL behind.
+PAGE_MAX: Final = 4095
 #: Without a device below, superblocks may be shared by all mounts of a namespace (sysfs by those of a network
 #: namespace, say), so that a read-only superblock would make every other container of a pod read-only;
 #: a read-only mount is enough.
@@ -167,13 +168,63 @@ def settings_of(kind: str, options: Options, remount: bool = False) -> list[tupl
         name, equals, value = word.partition("=")
         if not equals:
             settings.append((word, None))
-        elif name == "lowerdir" and len(value) > VALUE_MAX and kind == "overlay" and _is_plain(value):
-            # One setting per layer where all of them together are too long for fsconfig(2) (Linux 6.8).
-            settings += [("lowerdir+", layer) for layer in value.split(":")]
         elif name:
             settings.append((name, value))
     return settings
 
 
-def _is_plain(layers: str) -> bool:
-    return "\\" not in layers and "::" not in layers
+#: How a file system is made: by a context, by mount(2), by a context with overlay's layers one by one, not at all.
+CONTEXT, PAGE, LAYERS, NOT_AT_ALL = range(4)
+
+
+def way_of(kind: str, source: str, settings: Sequence[tuple[str, str | None]], options: Options) -> int:
+    """How the kernel takes these settings.
+
+    fsconfig(2) takes 255 bytes for each, mount(2) a page for all together, and overlay (since Linux 6.8) any number
+    of layers one by one.
+    """
+    if not is_long(source) and not any(is_long(value or name) for name, value in settings):
+        return PAGE if any(options.flags.values()) else CONTEXT
+    total = sum([_size(name) + (1 + _size(value) if value else 0) + 1 for name, value in settings])
+    if total <= PAGE_MAX + 1 and _size(source) <= PAGE_MAX:
+        return PAGE
+    if kind == "overlay" and not any(is_long(value or name) for name, value in layered(settings)):
+        return LAYERS
+    return NOT_AT_ALL
+
+
+def layered(settings: Sequence[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+    """The settings of an overlay with one `lowerdir+` for each layer, where the layers can be told apart."""
+    found: list[tuple[str, str | None]] = []
+    for name, value in settings:
+        if name == "lowerdir" and value and "\\" not in value and "::" not in value:
+            found += [("lowerdir+", layer) for layer in value.split(":")]
+        else:
+            found.append((name, value))
+    return found
+
+
+def make_by_page(
+    program: Program,
+    kind: str,
+    source: str,
+    settings: Sequence[tuple[str, str | None]],
+    options: Options,
+    attributes: int,
+    *,
+    step: str,
+    of: str,
+) -> Register:
+    """As `make`, by mount(2)."""
+    from pyrunc.linux.mounts.old import OldProgram
+
+    assert isinstance(program, OldProgram), "facts.is_for_a_page has told"
+    before, program.translating = program.translating, True
+    words = [*settings, *((name, None) for name, on in options.flags.items() if on)]
+    mount = make(program, Failures(program), kind, source, words, attributes, step=step, of=of)
+    program.translating = before
+    return mount
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogateescape"))

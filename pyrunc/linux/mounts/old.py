@@ -70,7 +70,7 @@ class OldProgram(Program):
 
     def __init__(self, first_slot: int, owner: tuple[int, int], *, translating: bool) -> None:
         super().__init__(first_slot)
-        self.translating = translating
+        self.translating = self._everything = translating
         self._owner = owner
         self._mount = self._point = self._stage = self._proc = -1
         self._contexts: dict[int, _Context] = {}
@@ -309,6 +309,14 @@ class OldProgram(Program):
         super().call("openat", self._stage, name, k.O_PATH | k.O_CLOEXEC, step=step, into=into)
         if late:
             self._change(into, k.MOUNT_ATTR_RDONLY, 0, step, of)
+        if not self._everything:
+            # For the new calls that follow a mount that nobody has seen yet, which only then can be id-mapped.
+            staged = self.register()
+            self.set(staged, into)
+            flags = k.OPEN_TREE_CLONE | k.OPEN_TREE_CLOEXEC | k.AT_EMPTY_PATH
+            super().call("open_tree", staged, "", flags, step=step, of=of, into=into)
+            super().call("close", staged, step=step)
+            self.release(staged)
 
     def _move_mount(self, args: tuple[Argument, ...], how: dict[str, Any]) -> None:
         mount, _, directory, name, _ = args

@@ -3,9 +3,7 @@
 `OPTIONS` is the whole table; `parse` reads one list. A later word wins over an earlier one that says
 otherwise. Words not in the table are data for the file system.
 
-Where the new mount API has no counterpart of an old mount(2) flag, the word is accepted and does nothing:
-`silent` and `loud` only choose whether mount(2) logs failures, which the file system context always tells
-us; `iversion` is decided by the file systems themselves since Linux 5.19 and was never a per-mount flag.
+`silent` and `iversion` are flags of mount(2) alone, for a new file system: one with them is mounted by mount(2).
 """
 
 from __future__ import annotations
@@ -45,6 +43,7 @@ BIND: Final = "bind"  # value 1: recursive
 REMOUNT: Final = "remount"
 PROPAGATION: Final = "propagation"  # value: MS_ type; word "r": recursive
 SUPERBLOCK: Final = "superblock"  # word: which setting; value 1: on
+FLAG: Final = "flag"  # of mount(2); word: which; value 1: on
 COPY_UP: Final = "copy-up"
 IDMAP: Final = "idmap"  # value 1: recursive
 
@@ -79,10 +78,10 @@ SUPERBLOCK_WORDS: Final = {
 def _table() -> dict[str, Meaning]:
     table: dict[str, Meaning] = {
         "defaults": (NOTHING, 0, ""),
-        "silent": (NOTHING, 0, ""),
-        "loud": (NOTHING, 0, ""),
-        "iversion": (NOTHING, 0, ""),
-        "noiversion": (NOTHING, 0, ""),
+        "silent": (FLAG, 1, "silent"),
+        "loud": (FLAG, 0, "silent"),
+        "iversion": (FLAG, 1, "iversion"),
+        "noiversion": (FLAG, 0, "iversion"),
         "bind": (BIND, 0, ""),
         "rbind": (BIND, 1, ""),
         "remount": (REMOUNT, 0, ""),
@@ -116,7 +115,8 @@ class Options:
 
     `set`, `clear`: MOUNT_ATTR_ bits for mount_setattr(2) on the mount itself (`clear` holds the whole atime
     mask where `set` or its absence chooses one); `set_all`, `clear_all`: the same for the tree below it.
-    `propagation`: (MS_ type, recursive) in order. `superblock`: settings → on. `data`: words for the file
+    `propagation`: (MS_ type, recursive) in order. `superblock`: settings → on; `flags`: the same for what only
+    mount(2) knows. `data`: words for the file
     system, in order. `idmap`, `idmap_all`: an id-mapped mount, with all mounts below it; `idmap_text`: the maps
     that crun's form of the option gives, else "".
     """
@@ -127,6 +127,7 @@ class Options:
         "clear_all",
         "copy_up",
         "data",
+        "flags",
         "idmap",
         "idmap_all",
         "idmap_text",
@@ -149,6 +150,7 @@ class Options:
         self.clear_all = 0
         self.propagation: list[tuple[int, bool]] = []
         self.superblock: dict[str, bool] = {}
+        self.flags: dict[str, bool] = {}
         self.data: list[str] = []
         self.idmap = False
         self.idmap_all = False
@@ -204,6 +206,8 @@ def parse(words: Sequence[str]) -> Options:
             options.propagation.append((value, name == "r"))
         elif kind is SUPERBLOCK:
             options.superblock[name] = bool(value)
+        elif kind is FLAG:
+            options.flags[name] = bool(value)
         elif kind is REMOUNT:
             options.remount = True
         elif kind is COPY_UP:

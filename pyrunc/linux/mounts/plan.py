@@ -270,9 +270,14 @@ def _plan_filesystem(
     attributes = options.set | options.set_all
     if _is_late(kind, path):
         attributes &= ~MOUNT_ATTR_RDONLY
-    tree = filesystem.make(
-        program, failures, kind, mount.get("source", ""), settings, attributes, step=step, of=of
-    )
+    source = mount.get("source", "")
+    way = filesystem.way_of(kind, source, settings, options)
+    if way == filesystem.PAGE:
+        tree = filesystem.make_by_page(program, kind, source, settings, options, attributes, step=step, of=of)
+    else:
+        if way == filesystem.LAYERS:
+            settings = filesystem.layered(settings)
+        tree = filesystem.make(program, failures, kind, source, settings, attributes, step=step, of=of)
     if labelled:
         selinux.plan_relabel(config, program, kind, tree, step, of)
     if mode is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from errno import EACCES, ENOENT, ENOTDIR
 
 from pyrunc.errors import kernel_word
-from pyrunc.linux.mounts.facts import destination_of, is_bind, source_of
-from pyrunc.linux.mounts.filesystem import VALUE_MAX, settings_of
+from pyrunc.linux.mounts.facts import VALUE_MAX, destination_of, is_bind, source_of
+from pyrunc.linux.mounts.filesystem import CONTEXT, NOT_AT_ALL, PAGE_MAX, settings_of, way_of
 from pyrunc.linux.mounts.options import Options, parse
 from pyrunc.linux.namespaces import has, is_new
 
@@ -165,14 +165,20 @@ def _check_filesystem(
             "name a file system of /proc/filesystems, or add the option bind or rbind",
         )
         return
-    if len(mount.get("source", "").encode("utf-8", "surrogateescape")) > VALUE_MAX:
-        report.error(f"{where}.source", f"is longer than the {VALUE_MAX} bytes that the kernel takes")
-    for name, value in settings_of(kind, options):
-        text = value or name
-        if len(text) > VALUE_MAX // 4 and len(text.encode("utf-8", "surrogateescape")) > VALUE_MAX:
-            report.error(
-                f"{where}.options", f"{name[:40]} is longer than the {VALUE_MAX} bytes that the kernel takes"
-            )
+    settings = settings_of(kind, options)
+    source = mount.get("source", "")
+    way = way_of(kind, source, settings, options)
+    if way == NOT_AT_ALL:
+        report.error(
+            f"{where}.options" if len(source) < VALUE_MAX else where,
+            f"source and options are longer than the page of {PAGE_MAX} bytes that the kernel takes",
+            "shorten the paths; of an overlay, 500 layers of at most 255 bytes each are taken, without escapes in them",
+        )
+    elif options.remount and way != CONTEXT and not any(options.flags.values()):
+        report.error(
+            f"{where}.options", f"an option of a remount is longer than {VALUE_MAX} bytes", "shorten it"
+        )
+    for name, value in settings:
         ids = mappings.get(name)
         if ids and value and value.isdecimal() and len(value) < 11:
             number = int(value)
