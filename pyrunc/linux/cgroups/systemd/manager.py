@@ -132,17 +132,20 @@ class ManagerV2(v2.Manager):
     """On cgroup v2."""
 
     service: Service
+    #: How many processes the kernel had killed for lack of memory in the whole slice before this container.
+    _oom_before = 0
 
     @classmethod
     def restored(cls, record: Mapping[str, Any]) -> ManagerV2:
         """The manager that wrote `record`."""
         manager = cls(record["home"], record["top"], (), record["rootless"], False)
         manager.service = Service.restored(record["systemd"])
+        manager._oom_before = record["oom_kills"]
         return manager
 
     def record(self) -> dict[str, object]:
         """The directory and its unit, which is systemd's to remove."""
-        return {**super().record(), "systemd": self.service.record()}
+        return {**super().record(), "systemd": self.service.record(), "oom_kills": self._oom_before}
 
     def intent(self) -> dict[str, object]:
         """The same: what there is to remove does not depend on what was there."""
@@ -184,6 +187,7 @@ class ManagerV2(v2.Manager):
         if not self._rootless:
             # The systemd of a user may load no device program, and its users open no devices but their own.
             limits |= properties.of_devices(resources.get("devices") or ())
+        self._oom_before = self._oom_kills_around()
         try:
             self.service.start(pid, limits)
         finally:
@@ -203,6 +207,19 @@ class ManagerV2(v2.Manager):
         if self.owner >= 0:
             self._delegate()
         return True
+
+    def oom_kills(self) -> int:
+        """From memory.events; systemd removes that with the last process, but the slice counts on."""
+        if not self.service.started:
+            return 0
+        around = self._oom_kills_around() - self._oom_before
+        return super().oom_kills() or (0 if os.path.isdir(self.home) else max(around, 0))
+
+    def _oom_kills_around(self) -> int:
+        try:
+            return files.keyed(files.get(os.path.dirname(self.home), "memory.events"), "oom_kill")
+        except OSError:
+            return 0  # nobody has been in the slice, or it is the root, which has no limit and counts nothing
 
     def kill(self) -> None:
         """Whoever is in the unit; nobody in one that is somebody else's."""
