@@ -467,3 +467,17 @@ def test_the_runtime_holds_no_descriptor_of_the_container(runtime: Runtime, mana
     manager.hears("STATUS=last")
     assert len(os.listdir(f"/proc/{running.process.pid}/fd")) == first
     running.wait().ok()
+
+
+def test_last_words_reach_a_busy_manager(runtime: Runtime, manager: ServiceManager) -> None:
+    """The container has ended, its messages wait in both sockets: the runtime stays for them, but not for ever."""
+    bundle = runtime.bundle().ask(*(f"notify STATUS={number}" for number in range(18)))
+    id = runtime.new_id()
+    running = runtime.spawn("run", "--bundle", runtime.put(bundle, id), id, env=manager.env)
+    running.says("STATUS=17")
+    time.sleep(0.2)
+    manager.hears("STATUS=17")
+    running.wait().ok()
+    assert manager.lines() == [f"STATUS={number}" for number in range(18)]
+    deaf = runtime.spawn("run", "--bundle", runtime.put(bundle, id := runtime.new_id()), id, env=manager.env)
+    deaf.wait(10).ok()
