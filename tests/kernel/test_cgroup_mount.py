@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pyrunc.linux.cgroups.layout import layout
+from tests.support.interpreter import PROC, SYS, compile_root, config_of, execute, host_of
 from tests.support.runtime import Runtime
 
 HOST = layout()
@@ -122,3 +124,55 @@ def test_v2_where_it_cannot_be_mounted_shows_the_own_subtree(runtime: Runtime) -
     ((root, options, kind),) = seen.mounts.values()
     assert (root, kind) == (path, "cgroup2")
     assert {"ro", "nosuid", "noexec", "nodev"} <= set(options.split(","))
+
+
+def test_v1_links_controllers_that_share_a_hierarchy(bundle: Path) -> None:
+    """Whatever this host has: any directories may stand for the container's cgroups."""
+    for name in ("both", "own", "named"):
+        (bundle / name).mkdir()
+        (bundle / name / "tasks").write_text(f"{name}\n")
+    mount = {"destination": PLACE, "type": "cgroup", "source": "cgroup", "options": ["ro"]}
+    config = config_of(PROC, SYS, mount)
+    host = host_of(config, bundle)
+    both, own = str(bundle / "both"), str(bundle / "own")
+    host.cgroups = {"cpu": both, "cpuacct": both, "pids": own, "name=systemd": str(bundle / "named")}
+    script = (
+        f"cd {PLACE}; /bin/busybox ls; for n in cpu cpuacct; do readlink $n; cat $n/tasks; done; cat */tasks"
+    )
+    outcome = execute(config, compile_root(config, host, script))
+    assert outcome.failure == ""
+    assert outcome.lines[:5] == ["cpu", "cpu,cpuacct", "cpuacct", "pids", "systemd"]
+    assert "cpu,cpuacct\nboth\ncpu,cpuacct\nboth\n" in outcome.output
+
+
+def rootless(runtime: Runtime, kind: str, script: str, *namespaces: str) -> Seen:
+    """As `look`, for an ordinary user without a cgroup of its own."""
+    bundle = runtime.bundle().rootless(1000, 1000).give_rootfs(1000, 1000)
+    bundle.mount(PLACE, kind, "cgroup", "nosuid", "noexec", "nodev")
+    for name in namespaces:
+        bundle.namespace(name)
+    bundle.shell(f"cat /proc/self/mountinfo; {script}")
+    return Seen(runtime.as_user(1000, 1000).run(bundle).ok().out)
+
+
+@pytest.mark.parametrize("kind", ["cgroup", "cgroup2"])
+def test_rootless_without_a_cgroup_namespace_the_hosts_cgroups_are_not_shown(
+    runtime: Runtime, kind: str
+) -> None:
+    """CVE-2023-25809: a writable view of the host's cgroups, through the bind-mounted /sys."""
+    script = f"echo mark; ls -A {PLACE}; cat {PLACE}/*/tasks {PLACE}/cgroup.procs; mkdir {PLACE}/x; ls {PLACE}/memory"
+    seen = rootless(runtime, kind, f"({script}) 2>&1; true")
+    last = [line for line in seen.out.splitlines() if f" {PLACE} " in line][-1]
+    assert " - tmpfs tmpfs " in last
+    shown = seen.out.partition("mark\n")[2]
+    assert "No such file or directory" in shown and not any(line.isdecimal() for line in shown.splitlines())
+    if kind == "cgroup2":
+        assert shown.startswith("cat: ") and "Read-only file system" in shown
+
+
+@only_v2
+def test_rootless_with_a_cgroup_namespace_its_root_is_the_own_cgroup(runtime: Runtime) -> None:
+    seen = rootless(runtime, "cgroup2", "true", "cgroup")
+    # The mount below, a part of the host's /sys, is not shown any more.
+    root, options, kind = seen.mounts[PLACE]
+    assert (root, kind) == ("/", "cgroup2") and {"nosuid", "noexec", "nodev"} <= set(options.split(","))

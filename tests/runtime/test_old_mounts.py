@@ -72,6 +72,18 @@ def cgroups(bundle: Bundle, folder: Path) -> None:
     bundle.linux["cgroupsPath"] = f"/{bundle.tag}-old"
 
 
+def cgroup2(bundle: Bundle, folder: Path) -> None:
+    bundle.namespace("cgroup")
+    bundle.mount("/sys/fs/cgroup", "cgroup2", "cgroup", "nosuid", "noexec", "nodev", "ro")
+
+
+def cgroup2_of_a_user_namespace(bundle: Bundle, folder: Path) -> None:
+    """Which may not have it without a cgroup namespace."""
+    bundle.map_ids(host=300000, size=65536).give_rootfs(300000, 300000)
+    bundle.mount("/sys/fs/cgroup", "cgroup2", "cgroup", "nosuid", "noexec", "nodev")
+    bundle.linux["cgroupsPath"] = f"/{bundle.tag}-old"
+
+
 def readonly_root(bundle: Bundle, folder: Path) -> None:
     bundle.config["root"]["readonly"] = True
     bundle.linux["rootfsPropagation"] = "rprivate"
@@ -98,8 +110,17 @@ def nothing_more(bundle: Bundle, folder: Path) -> None:
 
 
 CASES: list[Callable[[Bundle, Path], None]] = [
-    nothing_more, volumes, file_systems, remounts, cgroups, readonly_root, user_namespace, another_root
-]  # fmt: skip
+    nothing_more,
+    volumes,
+    file_systems,
+    remounts,
+    cgroups,
+    cgroup2,
+    cgroup2_of_a_user_namespace,
+    readonly_root,
+    user_namespace,
+    another_root,
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)

@@ -133,6 +133,7 @@ def test_accepted() -> None:
         bind("/proc/sys/kernel/ns_last_pid"),
         bind("/proc"),
         bind("/procfs/x"),
+        bind(uidMappings=[], gidMappings=[]),
         {"destination": "/b", "type": "bind", "source": "/src"},
         {"destination": "/b", "options": ["bind", "remount", "ro"]},
         {"destination": "/t", "type": "tmpfs", "options": ["x=" + "y" * 255]},

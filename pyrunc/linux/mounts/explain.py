@@ -36,6 +36,10 @@ REMEDIES: Final = {
         "overlay",
         EPERM,
     ): "overlay in a user namespace needs Linux 5.11 and, on most hosts, the option userxattr",
+    (
+        "overlay",
+        EINVAL,
+    ): "an option or its value is wrong, or the kernel is older than 6.8 and the layers do not fit into a page",
     ("bind", EPERM): "the source's own mount has flags (ro, nosuid, nodev, noexec, noatime, ...) that the "
     "user namespace may not take away: repeat them in the options, or do not ask for rw, suid, dev, exec, atime",
     (

@@ -218,7 +218,7 @@ def _is_late(kind: str, path: str) -> bool:
 
 
 def _is_idmapped(mount: Mount, options: Options) -> bool:
-    return options.idmap or "uidMappings" in mount or "gidMappings" in mount
+    return options.idmap or bool(mount.get("uidMappings") or mount.get("gidMappings"))
 
 
 def _plan_open(

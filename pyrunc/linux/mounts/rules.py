@@ -71,7 +71,7 @@ def check(config: Config, host: Host, report: Report) -> None:
             continue
         if options is None:
             options = known[words] = parse(words)
-        if options.idmap or "uidMappings" in mount or "gidMappings" in mount:
+        if options.idmap or mount.get("uidMappings") or mount.get("gidMappings"):
             from pyrunc.linux.mounts import idmapped
 
             idmapped.check(where, config, mount, options, host, report)
@@ -89,7 +89,7 @@ def check(config: Config, host: Host, report: Report) -> None:
 def _check_old(where: str, mount: Mount, options: Options, report: Report) -> None:
     """What mount(2) cannot do (mounts/old.py)."""
     below = options.set_all or options.clear_all
-    if options.idmap or "uidMappings" in mount or "gidMappings" in mount:
+    if options.idmap or mount.get("uidMappings") or mount.get("gidMappings"):
         report.error(f"{where}.options", "idmap needs mount_setattr(2)", OLD)
     elif below and (options.remount or options.recursive):
         report.error(f"{where}.options", "options for all mounts below need mount_setattr(2)", OLD)
