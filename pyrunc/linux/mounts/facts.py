@@ -10,7 +10,7 @@ import os
 from errno import EINVAL
 
 from pyrunc.kernel.native import syscall
-from pyrunc.linux.mounts.options import BIND, FLAG, OPTIONS
+from pyrunc.linux.mounts.options import BIND, FLAGS, OPTIONS
 from pyrunc.linux.namespaces import has, joined
 
 TYPE_CHECKING = False
@@ -67,7 +67,7 @@ def is_long(text: str) -> bool:
 def is_for_a_page(mount: Mount) -> bool:
     """Whether a new file system may have to be mounted by mount(2) (`filesystem.way_of`)."""
     for word in mount.get("options") or ():
-        if is_long(word) or OPTIONS.get(word, BIND)[0] is FLAG:
+        if word in FLAGS or is_long(word):
             return True
     return is_long(mount.get("source", ""))
 

@@ -108,6 +108,8 @@ def _table() -> dict[str, Meaning]:
 _DATA: Final[Meaning] = ("data", 0, "")
 #: Every option that pyrunc knows by itself → its meaning (kind, value, word).
 OPTIONS: Final = _table()
+#: The words that are flags of mount(2) alone.
+FLAGS: Final = frozenset(("silent", "loud", "iversion", "noiversion"))
 
 
 class Options:
