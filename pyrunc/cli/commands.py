@@ -93,11 +93,9 @@ def _spec(settings: Values, values: Values, words: list[str], log: Log) -> int:
 
 
 def _features(settings: Values, values: Values, words: list[str], log: Log) -> int:
-    if values["probe"]:
-        from pyrunc.cli.probe import text
-    else:
-        from pyrunc.cli.features import text
-    show(text())
+    from pyrunc.cli.features import probed, text
+
+    show(probed() if values["probe"] else text())
     return 0
 
 

@@ -75,3 +75,10 @@ def _seccomp() -> dict[str, Any]:
 def text() -> str:
     """The document as indented JSON."""
     return dumps(document(), 4) + "\n"
+
+
+def probed() -> str:
+    """The document with an answer of this host in each place, as indented JSON."""
+    from pyrunc.lifecycle.probe import probe
+
+    return dumps(probe(document()), 4) + "\n"

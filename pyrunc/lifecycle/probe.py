@@ -1,6 +1,6 @@
 """features --probe: what this kernel lets this user do here, of all that this build supports, and why not the rest.
 
-It walks the features document (`features`), so that nothing is probed that is not announced, and nothing
+It walks the features document (`pyrunc.cli.features`), so that nothing is probed that is not announced, and nothing
 announced that is not probed. Every answer is an attempt, not a look at a version number: namespaces are made and
 policies set by a child process that ends at once, options and flags are given to the kernel with an argument
 that it refuses only after it has understood them.
@@ -12,8 +12,6 @@ import os
 from errno import EBADF, EFAULT, ENOSYS
 from struct import pack
 
-from pyrunc.cli import features
-from pyrunc.config.writer import dumps
 from pyrunc.errors import PyruncError, kernel_word
 from pyrunc.kernel.constants import (
     AT_EMPTY_PATH,
@@ -58,17 +56,11 @@ ACTION_VALUES: Final = {
 }
 
 
-def text() -> str:
-    """The answers as indented JSON."""
-    return dumps(document(), 4) + "\n"
-
-
-def document() -> dict[str, Any]:
-    """The features document with an answer in place of each element and each truth value.
+def probe(static: dict[str, Any]) -> dict[str, Any]:
+    """The features document `static` with an answer in place of each element and each truth value.
 
     An answer is {"supported": by this build, "available": here, "reason": why not}.
     """
-    static = features.document()
     linux = static["linux"]
     filters = linux["seccomp"]
     idmap = _idmap()
@@ -112,8 +104,8 @@ def _answer(supported: bool, reason: Reason) -> dict[str, Any]:
     return answer
 
 
-def _each(names: Iterable[str], probe: Callable[[str], Reason]) -> dict[str, Any]:
-    return {name: _answer(True, probe(name)) for name in names}
+def _each(names: Iterable[str], ask: Callable[[str], Reason]) -> dict[str, Any]:
+    return {name: _answer(True, ask(name)) for name in names}
 
 
 def _always(_name: str) -> Reason:
