@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.runtime.test_cgroups import V2, limited
-from tests.support.runtime import Runtime
+from tests.support.runtime import Runtime, wait_for
 
 pytestmark = pytest.mark.skipif(not V2, reason="this host has cgroup v1")
 #: An ordinary user, who needs no entry in passwd.
@@ -125,13 +125,14 @@ def test_cpus_that_the_parent_lacks(runtime: Runtime) -> None:
 
 
 def test_unified_bites(runtime: Runtime) -> None:
-    """What cgroup v1 has no word for: tasks by the file's name, and memory that is slowed down."""
-    bundle = limited(runtime, pids={"limit": 50}, unified={"pids.max": "10", "memory.high": str(8 << 20)})
-    said = runtime.ask(bundle, "forks 50", "eat 12", "read /sys/fs/cgroup/memory.events")
-    assert said["forks 50"] == {"made": 9, "errno": "EAGAIN"}
-    events = dict(line.split() for line in said["read /sys/fs/cgroup/memory.events"].splitlines())
-    assert int(events["high"]) > 0
-    assert int(events["oom_kill"]) == 0
+    """What cgroup v1 has no word for: tasks by the file's name, and memory that is slowed down, not killed."""
+    bundle = limited(runtime, pids={"limit": 50}, unified={"pids.max": "10"})
+    assert runtime.ask(bundle, "forks 50")["forks 50"] == {"made": 9, "errno": "EAGAIN"}
+    bundle = limited(runtime, unified={"memory.high": str(8 << 20)})
+    with runtime.running(bundle.ask("eat 200")) as container:
+        home = Path(f"/sys/fs/cgroup{Path(f'/proc/{container.pid}/cgroup').read_text().strip()[3:]}")
+        wait_for(lambda: "\nhigh 0\n" not in (home / "memory.events").read_text(), say="slowing down")
+        assert container.status == "running"
 
 
 @pytest.mark.cgroupfs
@@ -178,7 +179,7 @@ def test_delegation(runtime: Runtime, options: list[str]) -> None:
         owned = {path.name for path in home.iterdir() if path.is_file() and path.stat().st_uid == 200000}
         assert home.stat().st_uid == (200000 if mine else 0)
     assert said[questions[0]] == (0 if mine else {"errno": "EROFS"})
-    assert said[questions[1]] == {"errno": "EACCES" if mine else "EROFS"}
+    assert said[questions[1]] == {"errno": "EACCES"}
     listed = set(Path("/sys/kernel/cgroup/delegate").read_text().split())
     assert owned == (listed & set(said[questions[2]]) if mine else set())
 
