@@ -1,7 +1,8 @@
 """What init says and hears: the conversation with the runtime, as it is emitted into the program.
 
     runtime (pyrunc create)                                pyrunc-init
-      clone3 + execveat  ───────────────────────────────▶  enters its cgroup; then, only where namespaces are
+      clone3 + execveat  ───────────────────────────────▶  waits (only where systemd makes the cgroup)
+      "go"               ───────────────────────────────▶  enters its cgroup; then, only where namespaces are
                          ◀──────────── SAY_PID  pid ─────  joined: setns, clone3 CLONE_PARENT, exit
       write id maps (only with a user namespace)
       "go"               ───────────────────────────────▶  root, mounts
