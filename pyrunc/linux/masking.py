@@ -29,6 +29,7 @@ from pyrunc.kernel.constants import (
     OPEN_TREE_CLONE,
 )
 from pyrunc.linux.devices import plan_verify
+from pyrunc.linux.mounts.facts import destination_of
 from pyrunc.linux.mounts.points import STRAIGHT, Points
 from pyrunc.linux.namespaces import has
 from pyrunc.plan.program import NE
@@ -76,8 +77,13 @@ def plan(config: Config, host: Host, program: Program) -> None:
     flags = O_PATH | O_DIRECTORY | O_CLOEXEC
     program.call("openat", AT_FDCWD, "/", flags, step="open / of the container", of=_MASKED, into=root)
     points = Points(program, root)
+    below = [destination_of(mount) for mount in config.get("mounts") or ()] if host.old_mounts else []
     for index, path in enumerate(readonly):
         _plan_readonly(points, path, f"{_READONLY}[{index}]")
+        # mount(2) makes read-only one mount at a time (mounts/old.py).
+        for inner in below:
+            if inner.startswith(path.rstrip("/") + "/"):
+                _plan_readonly(points, inner, f"{_READONLY}[{index}]")
     if masked:
         _plan_masks(config, points, masked)
     points.close(root)

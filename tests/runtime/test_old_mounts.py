@@ -180,6 +180,25 @@ def test_hostile_links_lead_nowhere(runtime: Runtime, old: Runtime, folder: Path
     assert f"{folder}/x" in seen and not (folder / "x").exists()
 
 
+def test_links_of_the_image_with_too_many_dots_lead_to_its_root(runtime: Runtime, old: Runtime) -> None:
+    """`..` from `/` would lead onto a stage above it, and the path would not be hidden."""
+    bundle = runtime.bundle()
+    (bundle.rootfs / "hidden").symlink_to("../../../../etc")
+    (bundle.rootfs / "kept").symlink_to("../../../../home")
+    bundle.linux["maskedPaths"] += ["/hidden"]
+    bundle.linux["readonlyPaths"] += ["/kept"]
+    said = old.run(bundle.ask("ls /etc", "write /home/x y", "ls /..")).ok().testimony
+    assert said["ls /etc"] == [] and said["write /home/x y"] == {"errno": "EROFS"}
+    assert "etc" in said["ls /.."]
+
+
+def test_read_only_paths_with_what_is_mounted_below(runtime: Runtime, old: Runtime) -> None:
+    bundle = runtime.bundle().mount("/area/in", "tmpfs", "tmpfs")
+    bundle.linux["readonlyPaths"] += ["/area"]
+    said = old.run(bundle.ask("write /area/x y", "write /area/in/x y")).ok().testimony
+    assert said["write /area/x y"] == said["write /area/in/x y"] == {"errno": "EROFS"}
+
+
 def test_without_proc_in_the_container(runtime: Runtime, old: Runtime) -> None:
     """Masks are mounted through the host's /proc; an image's own is not believed."""
     bundle = runtime.bundle().without_mount("/proc")
@@ -206,6 +225,10 @@ def test_without_root(runtime: Runtime) -> None:
         (
             lambda b, f: b.bind(f, "/area", "bind", "idmap"),
             ("mounts[5].options", "idmap needs", "Linux 5.12"),
+        ),
+        (
+            lambda b, _: b.mount("/area", "overlay", "o", "lowerdir=" + ":".join(["/x" * 50] * 50)),
+            ("mounts[5].options", "page of 4095 bytes"),
         ),
         (lambda b, _: b.linux.update(rootfsPropagation="shared"), ("rootfsPropagation", "use slave")),
     ],

@@ -1,4 +1,4 @@
-"""Flags of mount(2) for what the newer calls say in attributes, and what statfs(2) shows of a mount."""
+"""Flags and data of mount(2) for what the newer calls are told, and for what statfs(2) shows of a mount."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pyrunc.kernel import constants as k
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
+
+    from pyrunc.plan.program import Argument, Register
 
 #: Attributes of mount_setattr(2) and fsmount(2), and the flags of mount(2) for them.
 _FLAGS: Final = (
@@ -73,3 +75,26 @@ def flags_from(shown: int, set_: int, clear: int, with_: int) -> int:
     if clear & k.MOUNT_ATTR__ATIME:
         flags = flags & ~_ATIMES | flags_of(set_) & _ATIMES
     return flags | with_
+
+
+class Context:
+    """A file system that is being configured: what fsopen, fsconfig and fspick would have been told."""
+
+    __slots__ = ("kind", "point", "settings", "source")
+
+    def __init__(self, kind: str, point: Register | None = None) -> None:
+        self.kind = kind
+        self.point = point
+        self.source: Argument = 0
+        self.settings: list[str] = []
+
+    def flags(self) -> int:
+        """The settings that are flags of mount(2)."""
+        flags = 0
+        for word in self.settings:
+            flags |= WORDS.get(word, 0)
+        return flags
+
+    def data(self) -> str:
+        """The others, as the file system reads them."""
+        return ",".join([word for word in self.settings if word not in WORDS])

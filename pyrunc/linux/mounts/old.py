@@ -20,7 +20,7 @@ from stat import S_IFREG
 from struct import pack, unpack_from
 
 from pyrunc.kernel import constants as k
-from pyrunc.linux.mounts.flags import WORDS, flags_from, flags_of
+from pyrunc.linux.mounts.flags import Context, flags_from, flags_of
 from pyrunc.plan.program import ARENA, GE, LT, NE, Program, Register
 
 TYPE_CHECKING = False
@@ -39,29 +39,6 @@ _TRANSLATED: Final = frozenset(
 _DIRECTORY: Final = k.O_PATH | k.O_DIRECTORY | k.O_CLOEXEC
 
 
-class _Context:
-    """A file system that is being configured: what fsopen, fsconfig and fspick would have been told."""
-
-    __slots__ = ("kind", "point", "settings", "source")
-
-    def __init__(self, kind: str, point: Register | None = None) -> None:
-        self.kind = kind
-        self.point = point
-        self.source: Argument = 0
-        self.settings: list[str] = []
-
-    def flags(self) -> int:
-        """The settings that are flags of mount(2)."""
-        flags = 0
-        for word in self.settings:
-            flags |= WORDS.get(word, 0)
-        return flags
-
-    def data(self) -> str:
-        """The others, as the file system reads them."""
-        return ",".join([word for word in self.settings if word not in WORDS])
-
-
 class OldProgram(Program):
     """A program in which mounts are made by mount(2): all of them, or while `translating` is set.
 
@@ -72,10 +49,11 @@ class OldProgram(Program):
         super().__init__(first_slot)
         self.translating = self._everything = translating
         self._owner = owner
-        self._mount = self._point = self._stage = self._proc = -1
-        self._contexts: dict[int, _Context] = {}
+        self._mount = self._point = self._stage = self._root = self._proc = -1
+        self._contexts: dict[int, Context] = {}
         self._cwd: tuple[str, Argument] | None = None
         self._is_staged = False
+        self._is_inside = False
         self._is_begun = False
         self._count = 0
         self._statfs = 0
@@ -102,6 +80,7 @@ class OldProgram(Program):
         elif name in ("pivot_root", "chroot", "close_range"):
             # Before the root changes, for the stage is on top of it; and where no more mounts come.
             self._leave_stage()
+            self._is_inside = name != "close_range"
         how = {"step": step, "of": of, "into": into, "tolerate": tolerate, "otherwise": otherwise}
         if name in _TRANSLATED and (self.translating or self._is_ours(name, args)):
             getattr(self, f"_{name}")(args, how)
@@ -122,15 +101,11 @@ class OldProgram(Program):
     def _begin(self) -> None:
         """Emit opening the host's /proc, before init joins any namespace in which there may be another."""
         self._is_begun = True
-        # Numbers known while compiling, for paths: a mount, a mount point, the stage, the host's /proc.
-        numbers = [self.inherit(f"reserved-{index}") for index in range(4)]
-        self._mount, self._point, self._stage, self._proc = numbers
+        # Numbers known while compiling, for paths: a mount, a mount point, the stage, the root, the host's /proc.
+        numbers = [self.inherit(f"reserved-{index}") for index in range(5)]
+        self._mount, self._point, self._stage, self._root, self._proc = numbers
         step = "open /proc of the host"
-        proc = self.register()
-        super().call("openat", k.AT_FDCWD, "/proc", _DIRECTORY, step=step, into=proc)
-        self._fix(proc, self._proc, step)
-        super().call("close", proc, step=step)
-        self.release(proc)
+        self._open("/proc", self._proc, step)
 
     def _fix(self, descriptor: Argument, number: int, step: str) -> None:
         super().call("dup3", descriptor, number, k.O_CLOEXEC, step=step)
@@ -157,8 +132,15 @@ class OldProgram(Program):
         super().call("fchdir", self._proc, step=step)
         words = source, target, kind, flags, data
         super().call("mount", *words, step=step, of=of, into=into, tolerate=tolerate)
-        if self._cwd:
-            super().call(self._cwd[0], self._cwd[1], step=step)
+        self._return(step)
+
+    def _open(self, path: str, number: int, step: str) -> None:
+        """Emit opening the directory `path` as this number."""
+        opened = self.register()
+        super().call("openat", k.AT_FDCWD, path, _DIRECTORY, step=step, into=opened)
+        self._fix(opened, number, step)
+        super().call("close", opened, step=step)
+        self.release(opened)
 
     def _enter_stage(self) -> None:
         """Emit mounting the stage over `/`, and opening it, if there is none."""
@@ -170,11 +152,17 @@ class OldProgram(Program):
         data = f"mode=0700,uid={self._owner[0]},gid={self._owner[1]}"
         super().call("mount", "tmpfs", "/", "tmpfs", flags, data, step=step)
         super().call("mount", 0, "/..", 0, k.MS_PRIVATE, 0, step=step)
-        stage = self.register()
-        super().call("openat", k.AT_FDCWD, "/..", _DIRECTORY, step=step, into=stage)
-        self._fix(stage, self._stage, step)
-        super().call("close", stage, step=step)
-        self.release(stage)
+        self._open("/..", self._stage, step)
+        if self._is_inside:
+            # Links of the image may well begin with too many `..`, and must not end on the stage: it goes from above
+            # the root to below.
+            self._open("/", self._root, step)
+            super().call("mkdirat", self._stage, "root", 0o700, step=step)
+            super().call("fchdir", self._stage, step=step)
+            super().call("pivot_root", ".", "root", step=step)
+            super().call("fchdir", self._root, step=step)
+            super().call("chroot", ".", step=step)
+            self._return(step)
 
     def _leave_stage(self) -> None:
         """Emit taking the stage away. What is still on it lives as long as its descriptor."""
@@ -182,8 +170,19 @@ class OldProgram(Program):
             return
         self._is_staged = False
         step = "take the stage for mounts away"
-        super().call("fchdir", self._proc, step=step)
-        super().call("umount2", f"self/fd/{self._stage}", k.MNT_DETACH, step=step)
+        if self._is_inside:
+            super().call("fchdir", self._stage, step=step)
+            super().call("chroot", ".", step=step)
+            super().call("fchdir", self._root, step=step)
+            super().call("pivot_root", ".", ".", step=step)
+            super().call("umount2", ".", k.MNT_DETACH, step=step)
+        else:
+            super().call("fchdir", self._proc, step=step)
+            super().call("umount2", f"self/fd/{self._stage}", k.MNT_DETACH, step=step)
+        self._return(step)
+
+    def _return(self, step: str) -> None:
+        """Emit going back to the working directory that the program has chosen."""
         if self._cwd:
             super().call(self._cwd[0], self._cwd[1], step=step)
 
@@ -255,11 +254,11 @@ class OldProgram(Program):
 
     def _fsopen(self, args: tuple[Argument, ...], how: dict[str, Any]) -> None:
         assert isinstance(args[0], str)
-        self._contexts[how["into"].index] = _Context(args[0])
+        self._contexts[how["into"].index] = Context(args[0])
 
     def _fspick(self, args: tuple[Argument, ...], how: dict[str, Any]) -> None:
         assert isinstance(args[0], Register)
-        self._contexts[how["into"].index] = _Context("", args[0])
+        self._contexts[how["into"].index] = Context("", args[0])
 
     def _fsconfig(self, args: tuple[Argument, ...], how: dict[str, Any]) -> None:
         context, command, name, value, _ = args
@@ -333,7 +332,7 @@ class OldProgram(Program):
     def _mount_setattr(self, args: tuple[Argument, ...], how: dict[str, Any]) -> None:
         """Propagation also of the mounts below, attributes of the mount alone: mount(2) can do no more.
 
-        Rooms ask for more where it is theirs to choose, for read-only paths: what is mounted in them stays as it is.
+        Of read-only paths, for which a room asks for all below, it gives the others one by one.
         """
         mount, path, flags, address, _ = args
         step, of, into, tolerate = how["step"], how["of"], how["into"], how["tolerate"]

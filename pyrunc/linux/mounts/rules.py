@@ -6,7 +6,7 @@ from errno import EACCES, ENOENT, ENOTDIR
 
 from pyrunc.errors import kernel_word
 from pyrunc.linux.mounts.facts import VALUE_MAX, destination_of, is_bind, source_of
-from pyrunc.linux.mounts.filesystem import CONTEXT, NOT_AT_ALL, PAGE_MAX, settings_of, way_of
+from pyrunc.linux.mounts.filesystem import CONTEXT, LAYERS, NOT_AT_ALL, PAGE_MAX, settings_of, way_of
 from pyrunc.linux.mounts.options import Options, parse
 from pyrunc.linux.namespaces import has, is_new
 
@@ -83,7 +83,7 @@ def check(config: Config, host: Host, report: Report) -> None:
         if is_bind(mount):
             _check_bind(where, mount, options, host, report)
         else:
-            _check_filesystem(where, mount, options, mappings, report)
+            _check_filesystem(where, mount, options, host, mappings, report)
 
 
 def _check_old(where: str, mount: Mount, options: Options, report: Report) -> None:
@@ -155,7 +155,12 @@ def _check_bind(where: str, mount: Mount, options: Options, host: Host, report: 
 
 
 def _check_filesystem(
-    where: str, mount: Mount, options: Options, mappings: dict[str, list[IDMapping] | None], report: Report
+    where: str,
+    mount: Mount,
+    options: Options,
+    host: Host,
+    mappings: dict[str, list[IDMapping] | None],
+    report: Report,
 ) -> None:
     kind = mount.get("type", "")
     if kind in ("", "none") and not options.remount:
@@ -168,7 +173,7 @@ def _check_filesystem(
     settings = settings_of(kind, options)
     source = mount.get("source", "")
     way = way_of(kind, source, settings, options)
-    if way == NOT_AT_ALL:
+    if way == NOT_AT_ALL or (way == LAYERS and host.old_mounts):
         report.error(
             f"{where}.options" if len(source) < VALUE_MAX else where,
             f"source and options are longer than the page of {PAGE_MAX} bytes that the kernel takes",
