@@ -231,7 +231,7 @@ class Program:
         """Put an integer, another register or the address of a text into `register`."""
         self._emit(OP_SET, 0, "set", (value,), "", "", register, (), None)
 
-    def load(self, register: Register, address: int | Blank, size: int, step: str = "") -> None:
+    def load(self, register: Register, address: int | Register | Blank, size: int, step: str = "") -> None:
         """Read `size` (1, 2, 4, 8) bytes at `address`, unsigned, into `register`."""
         self._emit(OP_LOAD, size, "load", (address,), step, "", register, (), None)
 
