@@ -11,7 +11,7 @@ from pyrunc.kernel.constants import AT_EMPTY_PATH, AT_RECURSIVE, CLONE_NEWUSER, 
 from pyrunc.kernel.native import syscall
 from pyrunc.linux.idmap import write_map
 from pyrunc.linux.limits import RLIMITS
-from pyrunc.linux.mounts import copyup, idmapped
+from pyrunc.linux.mounts import idmapped
 from pyrunc.linux.mounts.explain import subject
 from pyrunc.linux.mounts.facts import is_bind, source_of
 from pyrunc.linux.mounts.options import parse
@@ -41,6 +41,8 @@ def serve(
     try:
         for said, value in program.given:
             if said == SAY_COPY and value % 2 == 0:
+                from pyrunc.linux.mounts import copyup
+
                 copyup.serve(config, talk, manager, init, value // 2)
             elif said == SAY_IDMAP:
                 tree = talk.expect(SAY_IDMAP, value).descriptor

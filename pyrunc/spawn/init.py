@@ -106,7 +106,7 @@ def spawn(program: Program, flags: int, supplies: Mapping[str, int], cgroup: int
     sources = list(range(program.first_slot))
     for name in program.slots:
         if name.startswith("reserved-"):  # a number that init will use for its own, and nothing else may take
-            given[name] = memory
+            given[name] = image  # sealed: nothing can be done to it
         if name not in given:
             raise PyruncError(f"no descriptor was supplied for the program's slot {name}")
         sources.append(given[name])
