@@ -105,8 +105,9 @@ def test_a_bus_that_is_none(service: Runtime, folder: Path) -> None:
 @pytest.mark.skipif(ROOT, reason="this host's tests run as root, who may do all")
 def test_the_systems_own_is_not_for_everybody(service: Runtime) -> None:
     service.globals += ["--rootless", "false"]
-    before = service.footprint()
-    service.run(service.bundle()).fails("start systemd unit", "be root")
+    bundle = service.bundle()
+    before = service.footprint(bundle)
+    service.run(bundle).fails("start systemd unit", "be root")
     before.assert_unchanged()
 
 
@@ -255,6 +256,7 @@ def test_a_name_of_ones_own(service: Runtime) -> None:
 
 
 @with_systemd
+@pytest.mark.needs_root  # systemd moves no process into a slice for anybody
 def test_a_slice(service: Runtime) -> None:
     """A name that ends with .slice is the slice that the container is in, without a scope."""
     bundle = service.bundle().sleeper()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pyrunc.config.annotations import SYSTEMD_PROPERTY
 from pyrunc.errors import PyruncError
 from pyrunc.linux.cgroups.resources import pids_limit
-from pyrunc.linux.cgroups.v2.conversion import cpu_weight, swap_max
+from pyrunc.linux.cgroups.v2.conversion import cpu_weight, io_weight, swap_max
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,9 +189,9 @@ _THROTTLES: Final = (
 def _io(values: Resources) -> Properties:
     found: Properties = {}
     if weight := values.get("weight"):
-        found["IOWeight"] = ("t", _io_weight(weight))
+        found["IOWeight"] = ("t", io_weight(weight))
     weights = [
-        (_block(entry), _io_weight(entry["weight"]))
+        (_block(entry), io_weight(entry["weight"]))
         for entry in values.get("weightDevice") or ()
         if entry.get("weight")
     ]
@@ -202,11 +202,6 @@ def _io(values: Resources) -> Properties:
         if limits := [(_block(entry), entry["rate"] or INFINITY) for entry in values.get(key) or ()]:
             found[name] = ("a(st)", limits)
     return found
-
-
-def _io_weight(weight: int) -> int:
-    """io.weight (1 to 10000) for a block IO weight (10 to 1000)."""
-    return 1 + (weight - 10) * 9999 // 990
 
 
 def _block(entry: Mapping[str, Any]) -> str:
