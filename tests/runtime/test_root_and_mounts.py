@@ -655,3 +655,22 @@ def test_without_an_ipc_namespace_mqueue_is_explained(runtime: Runtime) -> None:
     bundle = runtime.bundle().map_ids(host=300000, size=1000).give_rootfs(300000, 300000)
     bundle.without_namespace("ipc").mount("/dev/mqueue", "mqueue", "mqueue")
     runtime.run(bundle).fails("mount mqueue on /dev/mqueue", "operation not permitted", "IPC namespace")
+
+
+@pytest.mark.parametrize("who", ["user namespace", "ordinary user"])
+def test_what_only_mount_2_makes_in_a_user_namespace(runtime: Runtime, who: str) -> None:
+    """Also a read-only one, a long option, and one on another."""
+    bundle, user = runtime.bundle(), runtime
+    if who == "user namespace":
+        bundle.map_ids(host=300000, size=1000).give_rootfs(300000, 300000)
+    else:
+        bundle.rootless(1000, 1000).give_rootfs(1000, 1000)
+        user = runtime.as_user(1000, 1000)
+    bundle.mount("/area", "tmpfs", "s" * 300, "silent", "size=1m", "ro", "noexec")
+    bundle.mount("/area/in", "tmpfs", "in", "iversion", "mode=700")
+    said = user.run(bundle.ask("mounts", "ls /..", "ls /area", "write /area/x y")).ok().testimony
+    seen = table(said["mounts"])
+    assert seen["/area"].source == "s" * 300 and {"ro", "noexec"} <= seen["/area"].options
+    assert seen["/area/in"].source == "in" and "rw" in seen["/area/in"].options
+    assert said["ls /area"] == ["in"] and "etc" in said["ls /.."]
+    assert said["write /area/x y"] == {"errno": "EROFS"}
