@@ -120,7 +120,9 @@ def _end_without_record(directory: Directory, log: Log) -> None:
         manager.kill()
     manager.remove()
     if "intelRdt" in config.get("linux", {}):
-        log.warning("its resctrl group, if it has one of its own, was left: who made it is not known any more")
+        log.warning(
+            "its resctrl group, if it has one of its own, was left: who made it is not known any more"
+        )
     if (config.get("hooks") or {}).get("poststop"):
         log.warning("its poststop hooks were not run: the state to give them is lost")
 

@@ -12,7 +12,8 @@ from pyrunc.store.store import CONFIG
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.config.spec import Config
-    from pyrunc.spawn.conversation import StepFailed
+    from pyrunc.lifecycle.container import Container
+    from pyrunc.spawn.conversation import InitEnded, StepFailed
     from pyrunc.store.store import Directory
 
 
@@ -82,3 +83,22 @@ def word(error: StepFailed, config: Config, root: int = -1) -> PyruncError:
     if not error.remedy and (error.number == ENOMEM or (error.index == NO_STEP and error.number == E2BIG)):
         error.remedy = "is the memory limit too low?"
     return error
+
+
+def why_init_ended(error: InitEnded, container: Container) -> PyruncError:
+    """Say why init ended without a word: the OOM killer, a signal, or its exit status."""
+    if container.prepared.manager.oom_kills() > 0:
+        return PyruncError(
+            "container init was OOM-killed (memory limit too low?)",
+            remedy="raise linux.resources.memory.limit",
+            code="oom",
+        )
+    init = container.init
+    if init is None:
+        return error
+    try:
+        status = os.waitstatus_to_exitcode(os.waitpid(init.pid, 0)[1])
+    except ChildProcessError:
+        return error
+    how = f"signal {-status}" if status < 0 else f"exit status {status}"
+    return PyruncError(f"{error.message}: {how}", code="init-ended")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-from pyrunc.lifecycle.create import build, hand_over
+from pyrunc.lifecycle.create import build
 from pyrunc.lifecycle.delete import destroy
 from pyrunc.lifecycle.failure import word
 from pyrunc.lifecycle.foreground import adopt_size, attend, block_signals
+from pyrunc.lifecycle.hand_over import hand_over
 from pyrunc.lifecycle.interrupt import Interruptible
 from pyrunc.lifecycle.start import await_exec, open_root, run_poststart
 from pyrunc.lifecycle.undo import Undo
@@ -15,7 +16,7 @@ from pyrunc.spawn.conversation import StepFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.lifecycle.create import Container
+    from pyrunc.lifecycle.container import Container
     from pyrunc.lifecycle.request import Request
 
 

@@ -16,14 +16,14 @@ from tests.support.bundle import Bundle
 from tests.support.payload import REPOSITORY
 from tests.support.runtime import Container, Running, Runtime, wait_for
 
+pytestmark = [pytest.mark.needs_root, pytest.mark.cgroupfs]
+
 MOMENTS = 25
 
 #: pyrunc with a signal to itself right after a function (module, name) has done its work; with the third word,
 #: only where its first argument begins like this.
 SIGNALLED = """
 import importlib, os, sys
-
-pytestmark = [pytest.mark.needs_root, pytest.mark.cgroupfs]
 sys.path.insert(0, sys.argv[1])
 module, name, begin, number, words = *sys.argv[2:5], int(sys.argv[5]), sys.argv[6:]
 owner = importlib.import_module(module)
@@ -42,7 +42,7 @@ sys.exit(main(words))
 """
 STORE = ("pyrunc.store.store", "Store.create", "")
 CGROUP = ("os", "mkdir", "/sys/fs/cgroup/")
-SPAWN = ("pyrunc.lifecycle.create", "spawn", "")
+SPAWN = ("pyrunc.lifecycle.launch", "spawn", "")
 
 
 def nested(runtime: Runtime, *without: str) -> tuple[Container, Bundle]:
