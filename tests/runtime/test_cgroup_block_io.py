@@ -97,24 +97,26 @@ def test_weight_of_a_device(runtime: Runtime, disk: tuple[int, int]) -> None:
     name = f"{disk[0]}:{disk[1]}"
     scheduler = scheduler_of(disk)
     bundle = with_disk(runtime, disk, weightDevice={"weight": 300})
-    before = runtime.footprint(bundle)
-    runtime.run(bundle).fails(
-        "linux.resources.blockIO.weightDevice[0]", name, "operation not supported", "bfq"
-    )
-    before.assert_unchanged()
+    costs = Path("/sys/fs/cgroup/io.cost.qos")
+    # A device that once was enabled there, by an earlier run of this test, knows weights until the host's end.
+    if not (costs.exists() and name in costs.read_text()):
+        before = runtime.footprint(bundle)
+        words = ("linux.resources.blockIO.weightDevice[0]", name, "operation not supported", "bfq")
+        runtime.run(bundle).fails(*words)
+        before.assert_unchanged()
     if "bfq" in scheduler.read_text():
         scheduler.write_text("bfq")
         directory, file, expected = "" if V2 else "blkio", "blkio.bfq.weight_device", f"{name} 300"
         file = "io.bfq.weight" if V2 else file
     else:
-        Path("/sys/fs/cgroup/io.cost.qos").write_text(f"{name} enable=1")
+        costs.write_text(f"{name} enable=1")
         directory, file, expected = "", "io.weight", f"{name} 2930"
     try:
         with runtime.running(bundle) as container:
             assert expected in value(container, directory, file).splitlines()
     finally:
         if file == "io.weight":
-            Path("/sys/fs/cgroup/io.cost.qos").write_text(f"{name} enable=0")
+            costs.write_text(f"{name} enable=0")
 
 
 def test_leaf_weight(runtime: Runtime) -> None:
