@@ -38,6 +38,12 @@ def open_files() -> int:
     return min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 
+def processes() -> int:
+    """A limit of processes that may be set everywhere."""
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    return 10000 if most == resource.RLIM_INFINITY else min(10000, most)
+
+
 def write_storage_conf(folder: Path) -> Path:
     """A storage.conf of containers/storage (podman, buildah) with everything below `folder`."""
     kind = subprocess.run(

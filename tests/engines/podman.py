@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from tests.engines import docs
-from tests.engines.engine import IMAGE, DockerLike, open_files, program, write_storage_conf
+from tests.engines.engine import IMAGE, DockerLike, open_files, processes, program, write_storage_conf
 from tests.support.runtime import SYSTEMD
 
 
@@ -19,15 +19,15 @@ class Podman(DockerLike):
 
     def start(self) -> None:
         """Write its configuration, import the image."""
-        files = open_files()
-        defaults = f'[containers]\ndefault_ulimits = ["nofile={files}:{files}", "nproc=10000:10000"]\n'
+        files, tasks = open_files(), processes()
+        defaults = f'[containers]\ndefault_ulimits = ["nofile={files}:{files}", "nproc={tasks}:{tasks}"]\n'
         conf = self.folder / "containers.conf"
         # Locks in files below our own folder: those in /dev/shm are shared by all podmans of the host.
         known = docs.block("containers.conf", self.runtime)
         conf.write_text(known.replace("[engine]\n", '[engine]\nlock_type = "file"\n', 1) + defaults)
         self.env["CONTAINERS_CONF"] = str(conf)
         self.env["CONTAINERS_STORAGE_CONF"] = str(write_storage_conf(self.folder))
-        self.limits = ("--ulimit", f"nofile={files}:{files}", "--ulimit", "nproc=10000:10000")
+        self.limits = ("--ulimit", f"nofile={files}:{files}", "--ulimit", f"nproc={tasks}:{tasks}")
         self.in_pod = ("--cgroup-parent", self.cgroup_parent)
         self.habits = ("--network", "none", *self.in_pod)
         self.call("import", str(self.image), IMAGE).ok()

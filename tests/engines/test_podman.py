@@ -14,6 +14,10 @@ from tests.support.service_manager import ServiceManager
 
 pytestmark = pytest.mark.xdist_group("podman")
 
+#: First uid, first gid and size of a container's ranges; an ordinary user's are counted within his subordinate ids.
+RANGES = (1, 2, 5000) if os.geteuid() else (100000, 200000, 65536)
+UIDS, GIDS = (f"0:{first}:{RANGES[2]}" for first in RANGES[:2])
+
 
 def test_pod_shares_namespaces(podman: Podman) -> None:
     """Two containers of a pod have network, IPC and host name in common; not mounts or pids."""
@@ -39,9 +43,9 @@ def test_user_namespace(podman: Podman) -> None:
     """Ids are mapped, the root file system belongs to the container's root, and the default profile holds."""
     options = [
         "--uidmap",
-        "0:100000:65536",
+        UIDS,
         "--gidmap",
-        "0:200000:65536",
+        GIDS,
         "--memory",
         "64m",
         "--pids-limit",
@@ -50,8 +54,8 @@ def test_user_namespace(podman: Podman) -> None:
     maps = ("read /proc/self/uid_map", "read /proc/self/gid_map")
     questions = (*maps, "ids", "stat /bin/testify", "seccomp", "mkdir /x", "stat /dev/null")
     answers = podman.ask(options, *questions)
-    assert answers["read /proc/self/uid_map"].split() == ["0", "100000", "65536"]
-    assert answers["read /proc/self/gid_map"].split() == ["0", "200000", "65536"]
+    assert answers["read /proc/self/uid_map"].split() == ["0", str(RANGES[0]), str(RANGES[2])]
+    assert answers["read /proc/self/gid_map"].split() == ["0", str(RANGES[1]), str(RANGES[2])]
     assert answers["ids"]["uid"] == [0, 0, 0]
     assert answers["stat /bin/testify"]["uid"] == 0
     assert answers["seccomp"] == 2
@@ -60,14 +64,14 @@ def test_user_namespace(podman: Podman) -> None:
 
 
 def test_user_namespace_as_a_user(podman: Podman) -> None:
-    options = ["--uidmap", "0:100000:65536", "--user", "ann", "--read-only", "--cap-drop", "ALL"]
+    options = ["--uidmap", UIDS, "--user", "ann", "--read-only", "--cap-drop", "ALL"]
     answers = podman.ask(options, "ids", "mkdir /x", "caps")
     assert answers["ids"]["uid"] == [1000, 1000, 1000]
     assert answers["mkdir /x"] == {"errno": "EROFS"}
 
 
 def test_user_namespace_with_a_terminal(podman: Podman) -> None:
-    options = ["--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536"]
+    options = ["--uidmap", UIDS, "--gidmap", GIDS]
     shell = podman.terminal("run", "--rm", "-it", *podman.habits, *options, IMAGE, "sh")
     shell.until("# ")
     shell.type("testify tty; exit 6\n")

@@ -82,6 +82,7 @@ def huge_pages() -> Iterator[None]:
     OVERCOMMIT.write_text(before)
 
 
+@pytest.mark.needs_root
 def test_huge_pages_are_refused(runtime: Runtime, huge_pages: None) -> None:
     where = Path("/sys/fs/cgroup") / ("" if V2 else "unified") / "cgroup.controllers"
     if not os.path.exists("/sys/fs/cgroup/hugetlb") and "hugetlb" not in where.read_text():

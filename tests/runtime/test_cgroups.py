@@ -241,6 +241,7 @@ DEVICE_RULES: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.needs_root
 @pytest.mark.parametrize("rules,expected", [r[1:] for r in DEVICE_RULES], ids=[r[0] for r in DEVICE_RULES])
 def test_device_rules(runtime: Runtime, rules: list[dict[str, Any]], expected: dict[str, Any]) -> None:
     bundle = limited(runtime, devices=rules)

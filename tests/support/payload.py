@@ -18,8 +18,10 @@ BUILD = REPOSITORY / "build" / "tests"
 def testify() -> Path:
     """The path of the built payload; compiled once per content of its source."""
     digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
-    BUILD.mkdir(parents=True, exist_ok=True)
     built = BUILD / f"testify-{digest}"
+    if built.exists():
+        return built
+    BUILD.mkdir(parents=True, exist_ok=True)
     with open(BUILD / "testify.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not built.exists():

@@ -25,7 +25,7 @@ from tests.vm.machine import Machine
 from tests.vm.recipe import TREE, USER
 
 #: Seconds from the first boot to the last test; what is left then is not run, and the status is 124.
-DEADLINE = 3000
+DEADLINE = 3600
 
 #: Where the results are put: one JUnit file for each part, with the reason of every skip.
 RESULTS = REPOSITORY / "build" / "test-vm"
@@ -75,7 +75,18 @@ _MANAGED = _runtime(
 #: As an ordinary user: all but what is about root's devices, mappings and cgroups from the first to the last test.
 _ROOTLESS = _runtime(
     "bad_input cgroup_limits_bite cgroups concurrency hooks hostile_images lifecycle log process root_and_mounts"
-    " run seccomp seccomp_and_init state_and_list terminal"
+    " run seccomp seccomp_and_init state_and_list systemd_cgroup terminal"
+)
+
+_PODMAN = ("tests/engines/test_podman.py", "tests/engines/test_docker_and_podman.py")
+
+#: With the other cgroup manager: what of podman and docker is about cgroups.
+_LIMITED = (
+    "tests/engines/test_podman.py",
+    *(
+        f"tests/engines/test_docker_and_podman.py::test_{name}"
+        for name in "memory pids_limit cpu devices".split()
+    ),
 )
 
 #: A cgroup that systemd has delegated to the user: where containers go with the cgroupfs manager.
@@ -86,13 +97,18 @@ PARTS = (
     Part("runtime-systemd", _MANAGED, settings=_SYSTEMD),
     Part("rootless", _ROOTLESS, user=USER, settings=_SYSTEMD),
     Part("rootless-cgroupfs", _runtime("lifecycle run cgroup_limits_bite"), user=USER, around=_DELEGATED),
-    Part("engines", ("tests/engines",)),
+    Part("engines", ("tests/engines",), settings=_SYSTEMD),
+    Part("engines-cgroupfs", _LIMITED),
+    Part("podman-rootless", _PODMAN, user=USER, settings=_SYSTEMD),
+    Part("podman-rootless-cgroupfs", _LIMITED, user=USER, around=_DELEGATED),
 )
 
 #: Why a test may be skipped in the guest; a test that gives another reason could have run there, and fails the run.
 SKIPS = (
-    r"this host has cgroup v2(, which may delegate to ordinary users)?",
-    r"this host lacks no controller",
+    r"this host has cgroup v2(, which may delegate to ordinary users| only, where these do not exist)?",
+    r"this host (lacks no controller|has systemd|has AppArmor|has no SELinux|labels processes)",
+    r"this host has no real-time budgets of cgroups",
+    r"this host's tests run as root, who may do all",
     r"the kernel is older than the newest of these calls",
     r"this host has no cgroup v1",
     r"this host has CAP_SYS_RESOURCE, so no (limit|score) is refused",
@@ -146,7 +162,10 @@ def _build(guest: Machine) -> int:
         _pack(archive.fileno())
         unpack = ["tar", "xf", "-", "-C", TREE, "--no-same-owner"]
         status = guest.execute(unpack, stdin=archive.fileno())
-    make = ["make", "--silent", "install"]
+    payload = (
+        ".venv/bin/python -c 'from tests.support import payload; payload.testify()'"  # for the ordinary user
+    )
+    make = ["sh", "-c", f"make --silent install && {payload}"]
     status = status or guest.execute(make, folder=TREE, stdin=subprocess.DEVNULL)
     say(f"copy, build and install {time.monotonic() - begun:.0f} s")
     return status
