@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from pyrunc.config.spec import Config
+    from pyrunc.validate.report import Report
 
 HOOKS_STDOUT: Final = "run.oci.hooks.stdout"
 HOOKS_STDERR: Final = "run.oci.hooks.stderr"
@@ -29,10 +30,24 @@ MEANINGS: Final[Mapping[str, str]] = {
     SYSTEMD_PROPERTY: "a property of the container's systemd unit, as GVariant text (systemd cgroup manager only)",
     HOOKS_STDERR: "a file to which the hooks' standard error is appended",
     HOOKS_STDOUT: "a file to which the hooks' standard output is appended",
-    KEEP_GROUPS: "`1`: the process keeps the supplementary groups of pyrunc's caller; additionalGids is left out",
+    KEEP_GROUPS: "`1` or `true`: the process keeps the groups of pyrunc's caller; additionalGids is left out",
     MOUNT_CONTEXT_TYPE: "the mount option for linux.mountLabel: context, fscontext, defcontext or rootcontext",
     PIDFD_RECEIVER: "a unix stream socket that is sent a pidfd of the container's process, as with --pidfd-socket",
 }
+
+
+#: Their values name files.
+_PATHS: Final = (HOOKS_STDERR, HOOKS_STDOUT, PIDFD_RECEIVER)
+
+
+def check(config: Config, report: Report) -> None:
+    """Paths that can be. One that is found to be none when poststop hooks are due stands in the way of `delete`."""
+    annotations = config.get("annotations") or {}
+    for name in _PATHS:
+        if "\0" in annotations.get(name, ""):
+            from pyrunc.validate.report import member
+
+            report.error(member("annotations", name), "has a NUL in it", "give the path of a file")
 
 
 def keeps_groups(config: Config) -> bool:

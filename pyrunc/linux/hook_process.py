@@ -52,8 +52,14 @@ def run(hook: Hook, stdin: int, bundle: str, files: tuple[str, str]) -> str:
 
 
 def open_output(path: str) -> int:
-    """A file of the host's that takes what hooks write, made where it is missing. Raises OSError."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
+    """A file of the host's that takes what hooks write, made where it is missing. Raises OSError.
+
+    Of a FIFO too: ENXIO where nobody reads it, for to wait for a reader could be for ever, and `delete` with it.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    opened = os.open(path, flags, 0o600)
+    os.set_blocking(opened, True)  # hooks are not used to anything else
+    return opened
 
 
 def _spawn(hook: Hook, stdin: int, out: int, err: int, bundle: str) -> int:

@@ -1,6 +1,8 @@
-"""Rules that belong to no room: the version, and that there is a process."""
+"""Rules that belong to no room: the version, that there is a process, and the annotations with a meaning."""
 
 from __future__ import annotations
+
+from pyrunc.config.annotations import check as check_annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,8 +15,9 @@ WORD = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 
 def check(config: Config, host: Host, report: Report) -> None:
-    """Report an unknown version and a missing process."""
+    """Report an unknown version, a missing process, and annotations that cannot be carried out."""
     _check_version(config["ociVersion"], report)
+    check_annotations(config, report)
     if config.get("process") is None:
         report.error("process", "is missing", "name the program to run; pyrunc resolves it when it creates")
 

@@ -123,6 +123,37 @@ def test_file_that_cannot_be_opened(runtime: Runtime, kind: str) -> None:
     before.assert_unchanged()
 
 
+def test_a_fifo_that_nobody_reads(runtime: Runtime, folder: Path) -> None:
+    """An error of `create`, a warning of `delete`; none of them waits for a reader. With one it gets the output."""
+    fifo = folder / "fifo"
+    os.mkfifo(fifo)
+    for kind in ("prestart", "createContainer"):
+        bundle = runtime.bundle().hook(kind, "exit 0")
+        bundle.config["annotations"] = {"run.oci.hooks.stdout": str(fifo)}
+        runtime.run(bundle).fails(f"open {fifo}", "no such device or address")
+    bundle = runtime.bundle().sleeper().hook("poststop", "echo at last")
+    bundle.config["annotations"] = {"run.oci.hooks.stdout": str(fifo)}
+    container = runtime.container(bundle)
+    container.create().ok()
+    assert "no such device or address" in container.delete().ok().err
+    container = runtime.container(bundle)
+    container.create().ok()
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert not container.delete().ok().err
+        assert os.read(reader, 64) == b"at last\n"
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.parametrize("name", ["hooks.stdout", "hooks.stderr", "pidfd_receiver"])
+def test_no_path(runtime: Runtime, name: str) -> None:
+    """Told at once: found out by the poststop hooks it would stand in the way of every `delete`."""
+    bundle = runtime.bundle().sleeper().hook("poststop", "exit 0")
+    bundle.config["annotations"] = {f"run.oci.{name}": "a\0b"}
+    runtime.run(bundle).fails("invalid config.json", f'annotations["run.oci.{name}"]', "has a NUL in it")
+
+
 # -- run.oci.pidfd_receiver ---------------------------------------------------------------------------------
 
 
