@@ -106,7 +106,10 @@ def test_pid_1_and_names(engine: DockerLike) -> None:
     assert answers["uname"]["hostname"] == "inside"
     for name, inside in answers["namespaces"].items():
         shared = inside == os.readlink(f"/proc/self/ns/{name}")
-        assert shared == (name in ("user", "time") or (name == "cgroup" and shared)), (name, inside)
+        common = (
+            {"time"} if os.geteuid() else {"user", "time"}
+        )  # an ordinary user's podman makes a user namespace
+        assert shared == (name in common or (name == "cgroup" and shared)), (name, inside)
 
 
 def test_process(engine: DockerLike) -> None:
@@ -236,7 +239,9 @@ def test_devices(engine: DockerLike) -> None:
     assert answers["stat /dev/null"]["rdev"] == [1, 3]
     assert "errno" not in str(answers["open /dev/full r"])
     assert answers["access /dev/mine"] == {"errno": "ENOENT"}
-    assert answers["open /dev/kmsg r"] == {"errno": "EPERM"}
+    assert answers["open /dev/kmsg r"] == {
+        "errno": "ENOENT" if os.geteuid() else "EPERM"
+    }  # only root makes nodes
     mine = engine.ask(["--device", "/dev/full:/dev/mine:r"], "stat /dev/mine")["stat /dev/mine"]
     assert (mine["type"], mine["rdev"]) == ("char", [1, 7])
 

@@ -120,6 +120,7 @@ def test_replaced_files(podman: Podman) -> None:
     assert answers["access /run/.containerenv"] == 0
 
 
+@pytest.mark.needs_root
 def test_privileged(podman: Podman) -> None:
     """podman asks for the capabilities of the host's bounding set; docker for all, which not every host has."""
     answers = podman.ask(
