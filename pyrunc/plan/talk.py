@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from pyrunc.plan.program import Program, Register
 
 #: native/init.h, enum said.
-SAY_FAILED, SAY_PID, SAY_REACHED, SAY_CONSOLE, SAY_COPY, SAY_OUTPUT, SAY_LISTENER, SAY_IDMAP = 1, 2, 3, 4, 5, 6, 7, 8
+SAY_FAILED, SAY_PID, SAY_REACHED, SAY_CONSOLE = 1, 2, 3, 4
+SAY_COPY, SAY_OUTPUT, SAY_LISTENER, SAY_IDMAP = 5, 6, 7, 8
 
 #: Bytes of a hook's output in SAY_OUTPUT, at most.
 OUTPUT_SIZE: Final = 4097
