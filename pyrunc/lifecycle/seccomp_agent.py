@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import os
-from _socket import AF_UNIX, MSG_NOSIGNAL, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET
+import time
+from _socket import AF_UNIX, MSG_NOSIGNAL, SCM_RIGHTS, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET
 from _socket import socket as Socket
-from errno import EPERM
+from errno import EPERM, ETIMEDOUT
 from struct import pack
 
-from pyrunc.errors import KernelError
+from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.native import syscall
+from pyrunc.lifecycle.liveness import wait_end
 from pyrunc.lifecycle.status import document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final, TypeVar
+
     from pyrunc.config.spec import Seccomp
     from pyrunc.spawn.conversation import Message
     from pyrunc.store.record import Record
+
+    T = TypeVar("T")
+
+#: Seconds without a sign of life after which an agent is given up.
+PATIENCE: Final = 30.0
+#: After so many microseconds connect(2) and sendmsg(2) return, to see whether init is still there (struct timeval).
+_GLANCE: Final = pack("@ll", 0, 100_000)
 
 
 def hand_over(message: Message, pidfd: int, profile: Seccomp, record: Record, status: str) -> None:
@@ -28,7 +40,8 @@ def hand_over(message: Message, pidfd: int, profile: Seccomp, record: Record, st
     """
     listener = message.descriptor if message.descriptor >= 0 else _take(message.value, pidfd)
     try:
-        _send(os.path.join(record.bundle, profile["listenerPath"]), state(profile, record, status), listener)
+        path = os.path.join(record.bundle, profile["listenerPath"])
+        _send(path, state(profile, record, status), listener, pidfd)
     finally:
         os.close(listener)
 
@@ -58,18 +71,24 @@ def state(profile: Seccomp, record: Record, status: str) -> bytes:
     return dumps(values).encode()
 
 
-def _send(path: str, payload: bytes, listener: int) -> None:
-    """Send `payload`, with the listener beside its first byte, on a connection of its own to the socket at `path`."""
+def _send(path: str, payload: bytes, listener: int, pidfd: int) -> None:
+    """Send `payload`, with the listener beside its first byte, on a connection of its own to the socket at `path`.
+
+    An agent that does not accept, or does not read, must not hold the container's lock for ever, nor at all where
+    init has ended meanwhile: `delete --force` waits for it then.
+    """
     connection = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
+    connection.setsockopt(SOL_SOCKET, SO_SNDTIMEO, _GLANCE)
     place = -1
     try:
         # By its descriptor: an address of unix(7) holds 107 bytes, a path may have more.
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        connection.connect(f"/proc/self/fd/{place}")
+        _patiently(pidfd, connection.connect, f"/proc/self/fd/{place}")
         rights = [(SOL_SOCKET, SCM_RIGHTS, pack("<i", listener))]
-        sent = connection.sendmsg([payload], rights, MSG_NOSIGNAL)
-        while sent < len(payload):
-            sent += connection.send(payload[sent:], MSG_NOSIGNAL)
+        sent = _patiently(pidfd, connection.sendmsg, [payload], rights, MSG_NOSIGNAL)
+        rest = memoryview(payload)[sent:]
+        while rest:
+            rest = rest[_patiently(pidfd, connection.send, rest, MSG_NOSIGNAL) :]
     except OSError as error:
         raise KernelError.of(
             f"linux.seccomp.listenerPath: send the seccomp listener to {path}",
@@ -80,3 +99,18 @@ def _send(path: str, payload: bytes, listener: int) -> None:
         connection.close()
         if place >= 0:
             os.close(place)
+
+
+def _patiently(pidfd: int, call: Callable[..., T], *arguments: object) -> T:
+    """The result of `call`, made again as long as it lacks but time. Raises OSError, and PyruncError without init."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return call(*arguments)
+        except BlockingIOError:
+            if wait_end(pidfd, 0):
+                raise PyruncError(
+                    "container init ended before the seccomp agent took its listener", code="init-ended"
+                ) from None
+            if time.monotonic() > deadline:
+                raise OSError(ETIMEDOUT, os.strerror(ETIMEDOUT)) from None

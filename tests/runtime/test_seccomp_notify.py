@@ -5,11 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pyrunc.errors import KernelError
+from pyrunc.lifecycle import seccomp_agent
 from tests.runtime.test_seccomp import everything, rule
 from tests.support.bundle import Bundle
 from tests.support.runtime import Runtime, wait_for
@@ -306,6 +311,48 @@ def test_an_agent_that_takes_no_listener(runtime: Runtime, tmp_path: Path, nnp: 
         # Large enough that sending cannot have ended before the agent closes.
         bundle.config["annotations"] = {"org.example": "x" * (1 << 20)}
         refused(runtime, bundle, nnp)
+
+
+@contextmanager
+def deaf_agent(path: Path) -> Iterator[None]:
+    """A socket with a backlog of one connection, which is taken, and nobody who accepts."""
+    with socket.socket(socket.AF_UNIX) as deaf, socket.socket(socket.AF_UNIX) as first:
+        deaf.bind(str(path))
+        deaf.listen(0)
+        first.connect(str(path))
+        yield
+
+
+@both_ways
+def test_an_agent_that_accepts_nobody(runtime: Runtime, tmp_path: Path, nnp: bool) -> None:
+    """`create` and `start` wait for it; `delete --force` ends the container, and with it the waiting."""
+    bundle = notifying(runtime, tmp_path / "agent", "keyctl", nnp=nnp)
+    container = runtime.container(bundle)
+    with deaf_agent(tmp_path / "agent"):
+        if nnp:
+            container.create().ok()
+        words = ["start"] if nnp else ["create", "--bundle", runtime.put(bundle, container.id)]
+        waiting = runtime.spawn(*words, container.id)
+        time.sleep(0.5)
+        container.delete("--force").ok()
+        waiting.wait().fails("init ended before the seccomp agent" if nnp else "interrupted by SIGTERM")
+
+
+def test_an_agent_that_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """After half a minute, here after less: whether it does not accept, or accepts and does not read."""
+    monkeypatch.setattr(seccomp_agent, "PATIENCE", 0.3)
+    pidfd, listener = os.pidfd_open(os.getpid()), os.memfd_create("listener")
+    try:
+        with deaf_agent(tmp_path / "deaf"), pytest.raises(KernelError, match="connection timed out"):
+            seccomp_agent._send(str(tmp_path / "deaf"), b"state", listener, pidfd)
+        with socket.socket(socket.AF_UNIX) as lazy:
+            lazy.bind(str(tmp_path / "lazy"))
+            lazy.listen()
+            with pytest.raises(KernelError, match="connection timed out"):
+                seccomp_agent._send(str(tmp_path / "lazy"), b"x" * (1 << 20), listener, pidfd)
+    finally:
+        os.close(listener)
+        os.close(pidfd)
 
 
 @both_ways
