@@ -15,13 +15,11 @@ from errno import EBUSY
 from pyrunc.config.annotations import SYSTEMD_PROPERTY
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.linux.cgroups import files, tree
-from pyrunc.linux.cgroups.layout import SYSTEMD
 from pyrunc.linux.cgroups.resources import needed
 from pyrunc.linux.cgroups.systemd import properties
 from pyrunc.linux.cgroups.systemd.bus import Refused
 from pyrunc.linux.cgroups.systemd.systemd import EXISTS, Systemd
 from pyrunc.linux.cgroups.systemd.unit import Unit, unit
-from pyrunc.linux.cgroups.v1 import manager as v1
 from pyrunc.linux.cgroups.v2 import controllers
 from pyrunc.linux.cgroups.v2 import manager as v2
 from pyrunc.plan.talk import hear
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from pyrunc.config.spec import Config
     from pyrunc.linux.cgroups.layout import Layout
     from pyrunc.linux.cgroups.resources import Resources
+    from pyrunc.linux.cgroups.systemd import legacy
     from pyrunc.linux.cgroups.systemd.properties import Properties
     from pyrunc.plan.program import Program
 
@@ -128,7 +127,7 @@ class Service:
         self.started = False
 
 
-class ManagerV2(v2.Manager):
+class Manager(v2.Manager):
     """On cgroup v2."""
 
     service: Service
@@ -136,7 +135,7 @@ class ManagerV2(v2.Manager):
     _oom_before = 0
 
     @classmethod
-    def restored(cls, record: Mapping[str, Any]) -> ManagerV2:
+    def restored(cls, record: Mapping[str, Any]) -> Manager:
         """The manager that wrote `record`."""
         manager = cls(record["home"], record["top"], (), record["rootless"], False)
         manager.service = Service.restored(record["systemd"])
@@ -233,70 +232,9 @@ class ManagerV2(v2.Manager):
             tree.remove(self.home)
 
 
-class ManagerV1(v1.Manager):
-    """On cgroup v1: systemd places the process in its own hierarchy, init enters the others by itself."""
-
-    service: Service
-
-    @classmethod
-    def restored(cls, record: Mapping[str, Any]) -> ManagerV1:
-        """The manager that wrote `record`."""
-        homes = [v1.Home(path, top, tuple(names)) for path, top, names in record["homes"]]
-        manager = cls(homes, record["rootless"], False)
-        manager._made = list(record["made"])
-        manager.service = Service.restored(record["systemd"])
-        return manager
-
-    def record(self) -> dict[str, object]:
-        """The directories and the unit."""
-        return {**super().record(), "systemd": self.service.record()}
-
-    def intent(self) -> dict[str, object]:
-        """The same with the directories that are missing."""
-        return {**super().intent(), "systemd": self.service.record()}
-
-    def apply(self, resources: Resources) -> None:
-        """Remember the limits for `admit`."""
-        self.service.resources = resources
-
-    def plan_entry(self, program: Program) -> None:
-        """Emit waiting for `admit`, then entering each hierarchy."""
-        hear(program, "wait until systemd has made the cgroup")
-        super().plan_entry(program)
-
-    def directory(self) -> int | None:
-        """None: the unified hierarchy is systemd's to fill."""
-        return None
-
-    def admit(self, pid: int) -> bool:
-        """Have systemd make the unit around process `pid`, then set every limit, as without systemd."""
-        resources = self.service.resources
-        limits = properties.of_resources_v1(resources, self.service.version)
-        limits |= properties.of_devices(resources.get("devices") or ())
-        try:
-            self.service.start(pid, limits)
-        finally:
-            self.service.systemd.close()
-        for home in self.homes:
-            home.fresh = False  # systemd has written its own device list by now
-        super().apply(properties.rounded(resources))
-        return True
-
-    def kill(self) -> None:
-        """Whoever is in the unit; nobody in one that is somebody else's."""
-        if self.service.started:
-            super().kill()
-
-    def remove(self) -> None:
-        """Have systemd remove the unit, and remove what was made in each hierarchy."""
-        if self.service.started:
-            self.service.stop(self._any())
-        super().remove()
-
-
 def at(
     config: Config, container_id: str, layout: Layout, rootless: bool, owner: int
-) -> ManagerV1 | ManagerV2:
+) -> Manager | legacy.Manager:
     """The manager for a container's unit, which nobody has made yet. `owner`: as of the v2 manager.
 
     Raises PyruncError where systemd cannot be reached or the configuration asks for what no unit can be.
@@ -314,20 +252,19 @@ def at(
     service = Service(wanted, systemd, annotations, systemd.version())
     if layout.pure_v2 and layout.v2 is not None:
         top = layout.v2.mount
-        manager = ManagerV2(top + path, top, layout.v2.controllers, rootless, False)
+        manager = Manager(top + path, top, layout.v2.controllers, rootless, False)
         manager.service = service
         manager.owner = owner
         return manager
-    homes = [
-        v1.Home(hierarchy.mount + path, hierarchy.mount, hierarchy.controllers)
-        for hierarchy in layout.v1
-        if hierarchy.controllers != (SYSTEMD,)
-    ]
-    legacy = ManagerV1(homes, rootless, False)
-    legacy.service = service
-    return legacy
+    from pyrunc.linux.cgroups.systemd import legacy
+
+    return legacy.Manager.of(service, path, layout)
 
 
-def restore(record: Mapping[str, Any]) -> ManagerV1 | ManagerV2:
+def restore(record: Mapping[str, Any]) -> Manager | legacy.Manager:
     """The manager that wrote `record`."""
-    return (ManagerV1 if record["version"] == 1 else ManagerV2).restored(record)
+    if record["version"] == 1:
+        from pyrunc.linux.cgroups.systemd import legacy
+
+        return legacy.Manager.restored(record)
+    return Manager.restored(record)
