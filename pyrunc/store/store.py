@@ -36,6 +36,8 @@ NOTIFY: Final = "notify"
 # `create` or `delete --force` empty somebody's directory. `create` saves its first record before it makes
 # more.
 _OWN: Final = frozenset((_NEW_STATE, START_SOCKET))
+#: Directories on their way out, with a number behind it.
+_MOVED: Final = ".removed-"
 _OWN_WITH_STATE: Final = _OWN | {STATE, CONFIG, NOTIFY}
 
 #: NAME_MAX of every Linux file system: the id is a file name. (runc says 1024, and then fails to make it.)
@@ -190,7 +192,7 @@ class Directory:
 
     def is_own(self) -> bool:
         """Whether a directory without a sound record holds nothing but what pyrunc puts into one."""
-        names = os.listdir(self.fd)
+        names = {name for name in os.listdir(self.fd) if not name.startswith(_MOVED)}
         return (_OWN_WITH_STATE if STATE in names else _OWN).issuperset(names)
 
     def remove(self) -> None:
@@ -229,18 +231,36 @@ class Directory:
 
 
 def _empty(directory: int, keep: str = "") -> None:
-    for name in os.listdir(directory):
-        if name == keep:
-            continue
-        try:
-            os.unlink(name, dir_fd=directory)
-        except IsADirectoryError:
+    """Remove all that is in `directory` but `keep`.
+
+    Of a directory below, what is in it is brought up here first. So neither the interpreter's stack nor the number of
+    descriptors bounds the depth: a container with CAP_SYS_ADMIN can write to what it sees at /run/notify.
+    """
+    moved = 0
+    while names := [name for name in os.listdir(directory) if name != keep]:
+        for name in names:
+            if _unlink(name, directory):
+                continue
             below = os.open(name, _DIRECTORY, dir_fd=directory)
             try:
-                _empty(below)
+                for inner in os.listdir(below):
+                    if not _unlink(inner, below):
+                        moved += 1
+                        while f"{_MOVED}{moved}" in names:  # of a `delete` that was killed
+                            moved += 1
+                        os.rename(inner, f"{_MOVED}{moved}", src_dir_fd=below, dst_dir_fd=directory)
             finally:
                 os.close(below)
             os.rmdir(name, dir_fd=directory)
+
+
+def _unlink(name: str, directory: int) -> bool:
+    """Remove an entry of `directory`; False if it is a directory itself."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except IsADirectoryError:
+        return False
+    return True
 
 
 class Store:

@@ -315,6 +315,25 @@ def test_remove_takes_all(store: Store, tmp_path: Path) -> None:
     assert (outside / "kept").exists()
 
 
+def test_remove_takes_directories_however_deep(store: Store) -> None:
+    """Deeper than the interpreter's stack, than paths, than descriptors; also where another `delete` had begun."""
+    with store.create("one") as directory:
+        directory.save(record_of("one"))
+        os.mkdir("notify", dir_fd=directory.fd)
+        for top in ("notify", ".removed-1"):
+            os.makedirs(f"{directory.path}/{top}/beside/it")
+            below = os.open(f"{directory.path}/{top}", os.O_RDONLY)
+            for _ in range(3000):
+                os.mkdir("d", dir_fd=below)
+                deeper = os.open("d", os.O_RDONLY, dir_fd=below)
+                os.close(below)
+                below = deeper
+            os.close(below)
+        assert directory.is_own()
+        directory.remove()
+    assert os.listdir(store.root) == []
+
+
 def test_ids_are_sorted_and_leave_out_our_own(store: Store) -> None:
     assert store.ids() == []
     for container_id in ("b", "a", "c"):
