@@ -69,7 +69,11 @@ class Containerd(Engine):
         """`ctr run` with our runtime."""
         runtime = ["--runtime", "io.containerd.runc.v2", "--runc-binary", str(self.runtime)]
         root = ["--runc-root", f"{self.folder}/runc"]
-        unit = ["--runc-systemd-cgroup", "--cgroup", f"{self.cgroup_parent}:test:{name}"] if SYSTEMD else []
+        unit = (
+            ["--runc-systemd-cgroup", "--cgroup", f"{self.cgroup_parent}:{self.tag}:{name}"]
+            if SYSTEMD
+            else []
+        )
         return ["run", *runtime, *root, *unit, *options, IMAGE, name, *words]
 
     def new_name(self) -> str:
