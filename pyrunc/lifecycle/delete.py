@@ -142,9 +142,9 @@ def end(record: Record) -> None:
         # A frozen process dies when it is thawed, and no PID namespace of its own ends the others with the
         # first.
         if record.cgroup:
-            from pyrunc.linux.cgroups.frozen import is_frozen
+            from pyrunc.linux.cgroups.frozen import holds_frozen
 
-            if not record.pid_namespace_private or is_frozen(record.cgroup):
+            if not record.pid_namespace_private or holds_frozen(record.cgroup):
                 kill_cgroup(record)
         if not wait_end(pidfd):
             raise PyruncError(

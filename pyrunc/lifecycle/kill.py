@@ -10,7 +10,7 @@ import os
 
 from pyrunc.errors import KernelError
 from pyrunc.lifecycle.liveness import open_process
-from pyrunc.lifecycle.status import CREATING, PAUSED, STOPPED, check_allowed, current, load
+from pyrunc.lifecycle.status import CREATING, STOPPED, check_allowed, current, load
 from pyrunc.linux.signals import SIGKILL, number_of, send
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ def kill(store: Store, container_id: str, signal: str, *, stopped_is_fine: bool 
     with store.open(container_id) as directory:
         record = load(directory)
         status = current(directory, record)
-        whole = number == SIGKILL and (status == PAUSED or not record.pid_namespace_private)
+        whole = number == SIGKILL and (not record.pid_namespace_private or _holds_frozen(record))
         if whole and status != CREATING and kill_cgroup(record):
             return
         if status == STOPPED and stopped_is_fine:
@@ -38,6 +38,12 @@ def kill(store: Store, container_id: str, signal: str, *, stopped_is_fine: bool 
         check_allowed("kill", container_id, status)
         if not signal_init(record, number) and not stopped_is_fine:
             check_allowed("kill", container_id, STOPPED)
+
+
+def _holds_frozen(record: Record) -> bool:
+    from pyrunc.linux.cgroups.frozen import holds_frozen
+
+    return record.cgroup is not None and holds_frozen(record.cgroup)
 
 
 def signal_init(record: Record, number: int) -> bool:

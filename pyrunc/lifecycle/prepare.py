@@ -13,6 +13,7 @@ from pyrunc.config.load import load
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.linux.cgroups.layout import layout
 from pyrunc.linux.cgroups.manager import DISABLED, choose, is_rootless
+from pyrunc.linux.keyring import new_name
 from pyrunc.linux.mounts.facts import gather
 from pyrunc.linux.namespaces import open_joined
 from pyrunc.linux.seccomp import filter_of
@@ -103,7 +104,7 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
         choices = Choices(
             container_id=request.container_id,
             no_pivot=request.no_pivot,
-            no_new_keyring=request.no_new_keyring,
+            keyring="" if request.no_new_keyring else new_name(request.container_id),
             extra_descriptors=_extra_descriptors(listen_fds + request.preserve_fds),
             listen_fds=listen_fds,
             listen_names=listen_names,
@@ -111,6 +112,7 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
         )
         manager = _cgroup_manager(request, config, host)
         host.cgroups = manager.paths()
+        _ask_cgroup_flags(config, host)
         bpf = filter_of(config, request.store.root)
         program = compile_program(config, host, choices, bpf, manager)
     except BaseException:
@@ -159,6 +161,16 @@ def _ask_what_few_need(config: Config, host: Host) -> None:
         from pyrunc.linux.memory_policy import nodes_with_memory
 
         host.memory_nodes = nodes_with_memory()
+
+
+def _ask_cgroup_flags(config: Config, host: Host) -> None:
+    if any(mount.get("type") in ("cgroup", "cgroup2") for mount in config.get("mounts") or ()):
+        from pyrunc.linux.mounts.cgroupfs import changes_flags
+
+        if changes_flags(config, host):
+            from pyrunc.linux.cgroups.layout import unified_flags
+
+            host.cgroup_flags = unified_flags()
 
 
 def _check_terminal(request: Request, config: Config, foreground: bool) -> None:

@@ -15,7 +15,8 @@ class Host:
     namespace. `sources`: for each bind-mount source of the config, its `st_mode`, or the negated errno of
     stat(2). `namespaces`: for each namespace path to join, its clone flag, or the negated errno.
 
-    `cgroups`: the container's cgroups-to-be, as `Manager.paths` tells.
+    `cgroups`: the container's cgroups-to-be, as `Manager.paths` tells. `cgroup_flags`: what the host's cgroup v2 is
+    mounted with, asked only where a mount of the container would change it.
 
     `memory_nodes`: the NUMA nodes that have memory, asked for linux.memoryPolicy only; empty: not known.
 
@@ -37,6 +38,7 @@ class Host:
         "bundle",
         "bundle_real",
         "capabilities",
+        "cgroup_flags",
         "cgroups",
         "data_pages",
         "egid",
@@ -64,6 +66,7 @@ class Host:
         self.sources = sources
         self.namespaces: dict[str, int] = {}
         self.cgroups: dict[str, str] = {}
+        self.cgroup_flags: tuple[str, ...] = ()
         self.memory_nodes: frozenset[int] = frozenset()
         self.security_modules: frozenset[str] = frozenset(("apparmor", "selinux"))
         self.last_capability = 40

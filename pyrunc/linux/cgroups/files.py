@@ -26,9 +26,12 @@ def write(directory: str, name: str, value: str, of: str = "") -> None:
         raise refused(directory, name, value, error, of) from error
 
 
-def put(directory: str, name: str, value: str) -> None:
-    """As `write`, but raises the bare OSError for a caller who has something to say about it."""
-    descriptor = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+def put(directory: str, name: str, value: str, above: int | None = None) -> None:
+    """As `write`, but raises the bare OSError for a caller who has something to say about it.
+
+    `above`: a descriptor that `directory` is relative to.
+    """
+    descriptor = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=above)
     try:
         os.write(descriptor, value.encode())
     finally:
@@ -73,9 +76,9 @@ def read(directory: str, name: str) -> str:
         raise KernelError.of(f"read {name} in {directory}", error) from error
 
 
-def get(directory: str, name: str) -> str:
-    """As `read`, but raises the bare OSError."""
-    descriptor = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+def get(directory: str, name: str, above: int | None = None) -> str:
+    """As `read`, but raises the bare OSError. `above`: a descriptor that `directory` is relative to."""
+    descriptor = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=above)
     try:
         parts = []
         while part := os.read(descriptor, 65536):

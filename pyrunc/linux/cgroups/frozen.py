@@ -10,13 +10,32 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def told(home: str, version: int) -> bool:
-    """Whether the cgroup `home` itself, not a parent, was told to freeze. False if it does not exist."""
+def told(home: str, version: int, above: int | None = None) -> bool:
+    """Whether the cgroup `home` itself, not a parent, was told to freeze. False if it does not exist.
+
+    `above`: a descriptor that `home` is relative to.
+    """
     try:
         # Not freezer.state, which a frozen parent changes, too.
-        return get(home, "freezer.self_freezing" if version == 1 else "cgroup.freeze") == "1"
+        return get(home, "freezer.self_freezing" if version == 1 else "cgroup.freeze", above) == "1"
     except OSError:
         return False  # removed: no process is held there
+
+
+def holds_frozen(record: Mapping[str, Any]) -> bool:
+    """Whether processes in there may be frozen so that SIGKILL does not end them.
+
+    In cgroup v1 a container can have frozen cgroups of its own inside, too; in v2 a frozen process dies.
+    """
+    if is_frozen(record):
+        return True
+    if record["version"] == 1:
+        from pyrunc.linux.cgroups import tree
+
+        for path, _, controllers in record["homes"]:
+            if "freezer" in controllers:
+                return any(told(name, 1, above) for above, name in tree.below(path))
+    return False
 
 
 def is_frozen(record: Mapping[str, Any]) -> bool:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ROOT: Final = "/sys/fs/cgroup"
 #: The one named hierarchy (a v1 hierarchy without controllers) that containers join, as they do under runc.
 SYSTEMD: Final = "name=systemd"
+#: What mountinfo lists with them and is none of cgroup v2's own.
+_NO_FLAGS: Final = ("ro", "rw", "seclabel")
 
 
 class Hierarchy:
@@ -132,6 +134,14 @@ def _mountinfo() -> list[list[str]]:
     with open("/proc/self/mountinfo", "rb") as file:
         text = file.read()
     return [os.fsdecode(line).split(" ") for line in text.split(b"\n") if b" - cgroup" in line]
+
+
+def unified_flags() -> tuple[str, ...]:
+    """The settings that the cgroup v2 hierarchy of this host is mounted with, such as nsdelegate."""
+    for words in _mountinfo():
+        if words[words.index("-") + 1] == "cgroup2":
+            return tuple([word for word in words[-1].split(",") if word not in _NO_FLAGS and "=" not in word])
+    return ()
 
 
 def _find(table: Sequence[list[str]], controllers: tuple[str, ...]) -> tuple[str, str] | None:

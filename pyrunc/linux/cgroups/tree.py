@@ -12,9 +12,11 @@ from pyrunc.linux.cgroups.files import DENIED, get
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Final
 
 #: Tries to remove a cgroup whose processes are dying, and the wait after the first, in seconds; it doubles.
 TRIES, FIRST_WAIT = 10, 0.001
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def make(path: str, top: str, made: list[str]) -> bool:
@@ -56,40 +58,78 @@ def make_failed(path: str, error: OSError) -> KernelError:
     return KernelError.of(f"make cgroup {path}", error, remedy=remedy)
 
 
-def below(path: str) -> Iterator[str]:
-    """`path` and every cgroup below it, children first. Nothing if it does not exist."""
+def below(path: str) -> Iterator[tuple[int | None, str]]:
+    """`path` and every cgroup below it, children first. Nothing if it does not exist.
+
+    Each is the descriptor of the cgroup above, valid until the next one is asked for, and its name there; at last
+    None and `path` itself. A container that may make cgroups may nest them deeper than a path, a stack or a
+    table of descriptors reaches, so this steps down and up again by descriptors, one at a time. Raises KernelError.
+    """
+    here = -1
     try:
-        with os.scandir(path) as entries:
-            children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        try:
+            here = os.open(path, _DIRECTORY)
+        except FileNotFoundError:
+            return
+        names: list[str] = []
+        left = [_children(here)]
+        while True:
+            if left[-1]:
+                name = left[-1].pop()
+                try:
+                    child = os.open(name, _DIRECTORY, dir_fd=here)
+                except FileNotFoundError:
+                    continue  # removed meanwhile
+                os.close(here)
+                here = child
+                names.append(name)
+                left.append(_children(here))
+            elif names:
+                above = os.open("..", _DIRECTORY, dir_fd=here)
+                os.close(here)
+                here = above
+                left.pop()
+                yield here, names.pop()
+            else:
+                yield None, path
+                return
+    except OSError as error:
+        raise KernelError.of(f"list the cgroups in {path}", error) from error
+    finally:
+        if here >= 0:
+            os.close(here)
+
+
+def _children(directory: int) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
-        return
-    for child in children:
-        yield from below(child)
-    yield path
+        return []  # removed meanwhile
 
 
 def pids(path: str) -> list[int]:
     """The processes in `path` and below, without those of a foreign PID namespace (the kernel's 0)."""
     found: list[int] = []
-    for cgroup in below(path):
+    for above, name in below(path):
         try:
-            words = get(cgroup, "cgroup.procs").split()
+            words = get(name, "cgroup.procs", above).split()
         except OSError as error:
             if error.errno == EOPNOTSUPP:
-                found += _of_threads(cgroup)
+                found += _of_threads(name, above)
                 continue
             if error.errno in (ENOENT, ENODEV):
                 continue  # removed meanwhile
-            raise KernelError.of(f"read cgroup.procs in {cgroup}", error) from error
+            raise KernelError.of(f"read cgroup.procs in {path}", error) from error
         found += [int(word) for word in words if word != "0"]
     return found
 
 
-def _of_threads(cgroup: str) -> list[int]:
+def _of_threads(cgroup: str, above: int | None) -> list[int]:
     """The processes of a threaded cgroup, which lists threads only (cgroup-v2.rst "Threads")."""
     found: dict[int, None] = {}
     try:
-        threads = get(cgroup, "cgroup.threads").split()
+        threads = get(cgroup, "cgroup.threads", above).split()
     except OSError as error:
         if error.errno in (ENOENT, ENODEV):
             return []
@@ -112,8 +152,8 @@ def remove(path: str) -> None:
     for attempt in range(TRIES):
         number = _rmdir(path)
         if number in (EBUSY, ENOTEMPTY):
-            for cgroup in below(path):
-                number = _rmdir(cgroup)
+            for above, name in below(path):
+                number = _rmdir(name, above)
         if number in (0, ENOENT):
             return
         if number not in (EBUSY, ENOTEMPTY):
@@ -145,9 +185,9 @@ def remove_empty(paths: list[str]) -> None:
         _rmdir(path)
 
 
-def _rmdir(path: str) -> int:
+def _rmdir(path: str, above: int | None = None) -> int:
     try:
-        os.rmdir(path)
+        os.rmdir(path, dir_fd=above)
     except OSError as error:
         return error.errno or 0
     return 0

@@ -6,7 +6,9 @@ cgroup namespace both look the same from within, a bind mount takes two system c
 and it works in user namespaces too. The sources are paths of the host, opened while init still sees them.
 
 cgroup v2: a mount of the hierarchy; where the kernel does not let this user namespace have one, a bind mount
-of the container's own sub-tree.
+of the container's own sub-tree. In the cgroup namespace of the host such a mount gives its own flags to the one
+hierarchy that there is (cgroup-v2.rst "Mounting"), so there it has to have those of the host: without nsdelegate
+what the host has delegated would no longer be kept apart.
 
 `Host.cgroups` holds where the container's cgroups are: `Manager.paths()`.
 """
@@ -28,6 +30,8 @@ from pyrunc.kernel.constants import (
     OPEN_TREE_CLONE,
 )
 from pyrunc.linux.mounts import filesystem
+from pyrunc.linux.mounts.facts import is_bind
+from pyrunc.linux.namespaces import is_new
 from pyrunc.plan.program import GE
 
 TYPE_CHECKING = False
@@ -53,9 +57,8 @@ def plan_cgroup_mount(
 ) -> None:
     """Emit the mount of type cgroup or cgroup2 `mount` on `path`."""
     step = f"mount {mount['type']} on {path}"
-    unified = mount["type"] == "cgroup2" or (not any(host.cgroups) and "" in host.cgroups)
     point = points.point(path, step=step, of=of, straight=True)
-    if unified:
+    if _is_unified(mount, host):
         tree = _plan_v2(host, points, mount.get("source") or "cgroup", options, step, of)
         points.move(tree, point, step=step, of=of)
     else:
@@ -69,6 +72,21 @@ def plan_cgroup_mount(
         program.release(tree)
     else:
         points.close(tree, point)
+
+
+def changes_flags(config: Config, host: Host) -> bool:
+    """Whether a mount would change the flags of the host's cgroup v2, unless it has the same ones."""
+    if is_new(config, "cgroup"):
+        return False
+    mounts = config.get("mounts") or ()
+    return any(
+        mount.get("type") in ("cgroup", "cgroup2") and not is_bind(mount) and _is_unified(mount, host)
+        for mount in mounts
+    )
+
+
+def _is_unified(mount: Mount, host: Host) -> bool:
+    return mount["type"] == "cgroup2" or (not any(host.cgroups) and "" in host.cgroups)
 
 
 def _plan_v1(
@@ -150,7 +168,8 @@ def _plan_v2(host: Host, points: Points, source: str, options: Options, step: st
     refused, done = program.label(), program.label()
     denied = (EPERM, EBUSY, EACCES)
     program.call("fsopen", "cgroup2", FSOPEN_CLOEXEC, step=step, of=of, into=context)
-    settings = [("source", source), *filesystem.settings_of("cgroup2", options)]
+    settings = [("source", source), *[(flag, None) for flag in host.cgroup_flags]]
+    settings += [word for word in filesystem.settings_of("cgroup2", options) if word not in settings]
     for name, value in settings:
         if value is None:
             program.call("fsconfig", context, FSCONFIG_SET_FLAG, name, 0, 0, step=f"{step}: {name}", of=of)

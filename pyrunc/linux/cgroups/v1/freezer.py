@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from errno import ENODEV, ENOENT
 
-from pyrunc.errors import PyruncError
-from pyrunc.linux.cgroups.files import read, write
+from pyrunc.errors import KernelError, PyruncError
+from pyrunc.linux.cgroups import tree
+from pyrunc.linux.cgroups.files import put, read, write
 
 #: How often the state is asked for; every 25th time after a short wait, every 50th after a thaw.
 TRIES = 1000
@@ -33,6 +35,19 @@ def freeze(home: str) -> None:
 def thaw(home: str) -> None:
     """Let the processes go on."""
     write(home, "freezer.state", "THAWED")
+
+
+def thaw_all(home: str) -> None:
+    """Let every process in `home` and below go on, also where the container itself has frozen a cgroup inside.
+
+    A process that is frozen in cgroup v1 does not even follow SIGKILL, unlike in v2.
+    """
+    for above, name in tree.below(home):
+        try:
+            put(name, "freezer.state", "THAWED", above)
+        except OSError as error:
+            if error.errno not in (ENOENT, ENODEV):  # removed meanwhile
+                raise KernelError.of(f"thaw the cgroups in {home}", error) from error
 
 
 def state(home: str) -> str:

@@ -292,7 +292,11 @@ class Manager:
                     break
                 time.sleep(0.001)
         finally:
-            if freezes:
+            if home := self.home("freezer"):
+                from pyrunc.linux.cgroups.v1 import freezer
+
+                freezer.thaw_all(home)
+            elif freezes:
                 self.thaw()
 
     def _freezer(self) -> tuple[Any, str]:
