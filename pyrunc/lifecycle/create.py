@@ -126,6 +126,7 @@ def _new_record(request: Request, prepared: Prepared) -> Record:
         annotations=config.get("annotations") or {},
         owner=host.euid,
         cgroup=prepared.manager.intent(),
+        keyring=prepared.choices.keyring,
         hooks=dict(config.get("hooks") or {}),
         texts=prepared.program.texts_from(first),
         texts_from=first,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from errno import ENOSYS, EPERM
 
 from pyrunc.linux.namespaces import has
@@ -27,8 +28,17 @@ OWNER_MAY_SEARCH: Final = 0x0008_0000
 OTHERS_MAY_SEARCH: Final = 0x0000_0008
 
 
-def plan(config: Config, container_id: str, program: Program) -> None:
-    """Emit joining a session keyring `_ses.ID` of the container's own, open to whoever joins the container later.
+def new_name(container_id: str) -> str:
+    """A name for the container's keyring that nobody has given to one before.
+
+    keyctl(2) joins what has the name already and may be searched, whoever made it: of a name that can be guessed an
+    ordinary user of the host, or another container, could have made a keyring beforehand, to read the container's keys.
+    """
+    return f"_ses.{container_id}.{os.urandom(8).hex()}"
+
+
+def plan(config: Config, name: str, program: Program) -> None:
+    """Emit joining a session keyring `name` of the container's own, open to whoever joins the container later.
 
     Kernels without keys have nothing to protect (ENOSYS). Where an outer container forbids keyctl (EPERM) the
     caller's keyring is already that container's, and is out of reach. Anything else is a failure, EDQUOT too: the
@@ -39,7 +49,7 @@ def plan(config: Config, container_id: str, program: Program) -> None:
     program.call(
         "keyctl",
         KEYCTL_JOIN_SESSION_KEYRING,
-        f"_ses.{container_id}",
+        name,
         step="join a new session keyring",
         into=keyring,
         tolerate=(ENOSYS, EPERM),

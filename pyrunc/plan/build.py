@@ -50,7 +50,8 @@ class Choices:
     """What the caller chose that is not in the config, and what the program turned out to need.
 
     `extra_descriptors`: how many from 3 on the container keeps, `listen_fds` of them for LISTEN_FDS.
-    `listen_names`: their names, LISTEN_FDNAMES. `socket`: init waits on start.sock (create) or for the last word
+    `listen_names`: their names, LISTEN_FDNAMES. `keyring`: the name of a new session keyring (`keyring.new_name`), ""
+    to keep the caller's. `socket`: init waits on start.sock (create) or for the last word
     of the conversation (run).
     Set by `compile_program`: `asks_home`, `asks_pid`, `asks_priorities`, and `started_at`, the first step that `start`
     lets init take.
@@ -62,9 +63,9 @@ class Choices:
         "asks_priorities",
         "container_id",
         "extra_descriptors",
+        "keyring",
         "listen_fds",
         "listen_names",
-        "no_new_keyring",
         "no_pivot",
         "socket",
         "started_at",
@@ -74,16 +75,16 @@ class Choices:
         self,
         *,
         container_id: str,
+        keyring: str,
         no_pivot: bool = False,
-        no_new_keyring: bool = False,
         extra_descriptors: int = 0,
         listen_fds: int = 0,
         listen_names: str = "",
         socket: bool = True,
     ) -> None:
         self.container_id = container_id
+        self.keyring = keyring
         self.no_pivot = no_pivot
-        self.no_new_keyring = no_new_keyring
         self.extra_descriptors = extra_descriptors
         self.listen_fds = listen_fds
         self.listen_names = listen_names
@@ -171,12 +172,12 @@ def _plan_before_root(
     The root of a cgroup namespace is the cgroup of its maker, which init has entered by now.
     """
     program.call("setsid", step="start a new session")
-    if not choices.no_new_keyring:
+    if choices.keyring:
         if proc is not None and config["process"].get("selinuxLabel"):
             from pyrunc.linux import selinux
 
             selinux.plan_keys(config, program, proc)
-        keyring.plan(config, choices.container_id, program)
+        keyring.plan(config, choices.keyring, program)
     namespaces.plan_cgroup(config, program)
     time_offsets.plan(config, host, program)
     network.plan_loopback(config, program)

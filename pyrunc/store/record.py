@@ -28,6 +28,7 @@ class Record:
     `pid_namespace_private`: its PID namespace was made for it, so that its end is the end of all in it.
     `cgroup`: what the cgroup manager recorded (before there is a `pid`: intended), None without one.
     `intel_rdt`: what is to be removed of resctrl (`linux.intel_rdt.Group.record`), None without linux.intelRdt.
+    `keyring`: the name of its session keyring, for who joins it later; "" for the caller's.
     `hooks`: the config's. `texts`: (label, JSON path) of the steps that `start` lets init take, `texts_from` the
     number of the first.
     `memory_limit`: linux.resources.memory.limit, 0 without one.
@@ -44,6 +45,7 @@ class Record:
         "hooks",
         "id",
         "intel_rdt",
+        "keyring",
         "layout",
         "memory_limit",
         "oci_version",
@@ -72,6 +74,7 @@ class Record:
         start_time: int = 0,
         pid_namespace_private: bool = True,
         cgroup: dict[str, Any] | None = None,
+        keyring: str = "",
         texts: list[tuple[str, str]] | None = None,
         texts_from: int = 0,
         memory_limit: int = 0,
@@ -92,6 +95,7 @@ class Record:
         self.start_time = start_time
         self.pid_namespace_private = pid_namespace_private
         self.cgroup = cgroup
+        self.keyring = keyring
         self.intel_rdt: dict[str, Any] | None = None
         self.texts = texts or []
         self.texts_from = texts_from
@@ -163,6 +167,7 @@ _KINDS: Final[dict[str, Any]] = {
     "pid_namespace_private": bool,
     "cgroup": (dict, type(None)),
     "intel_rdt": (dict, type(None)),
+    "keyring": str,
     "hooks": dict,
     "texts": list,
     "texts_from": int,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import re
 import struct
 from pathlib import Path
 
 import pytest
 
-from tests.support.runtime import Runtime
+from tests.support.runtime import Container, Runtime
 
 KEYCTL_JOIN_SESSION_KEYRING, KEYCTL_SETPERM, KEYCTL_DESCRIBE = 1, 5, 6
 SESSION = -3
@@ -30,13 +32,19 @@ def with_a_secret() -> None:
     _call(KEYCTL, KEYCTL_SETPERM, key, 0x3F3F3F3F)
 
 
+def keyring_of(container: Container) -> str:
+    """The name in its record."""
+    record = json.loads((container.runtime.root / container.id / "state.json").read_text())
+    return str(record["keyring"])
+
+
 def test_the_container_has_its_own(runtime: Runtime) -> None:
-    """Named after it, without the caller's keys, and to be found again by its owner."""
+    """Named after it and a number that nobody can guess, without the caller's keys, to be found by its owner."""
     bundle = runtime.bundle().ask("keyring", "key secret")
     id = runtime.new_id()
     words = ("run", "--bundle", runtime.put(bundle, id), id)
     said = runtime.verb(*words, preexec_fn=with_a_secret).ok().testimony
-    assert said["keyring"] == f"keyring;0;0;3f1b0000;_ses.{id}"
+    assert re.fullmatch(rf"keyring;0;0;3f1b0000;_ses\.{id}\.[0-9a-f]{{16}}", said["keyring"])
     assert said["key secret"] == {"errno": "ENOKEY"}
 
 
@@ -47,13 +55,49 @@ def test_no_new_keyring_keeps_the_callers(runtime: Runtime) -> None:
     assert said["key secret"] == SECRET
 
 
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="this host runs the tests as an ordinary user, who cannot be another"
+)
+def test_nobody_can_have_made_it_before(runtime: Runtime) -> None:
+    """A user of the host makes keyrings of the names that a container could have, and lets root find them."""
+    bundle = runtime.bundle().ask("keyring")
+    id = runtime.new_id()
+    ready, end = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setresuid(1234, 1234, 1234)
+            for name in (f"_ses.{id}", "_ses"):  # the first is runc's name
+                _call(
+                    KEYCTL,
+                    KEYCTL_SETPERM,
+                    _call(KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, name.encode()),
+                    0x3F3F3F3F,
+                )
+                os.write(ready[1], b"1")
+                os.read(end[0], 1)
+        finally:
+            os._exit(0)
+    try:
+        for _ in range(2):
+            os.read(ready[0], 1)
+            said = runtime.verb("run", "--bundle", runtime.put(bundle, id), id).ok().testimony
+            assert said["keyring"].startswith("keyring;0;0;3f1b0000;")
+            os.write(end[1], b"1")
+    finally:
+        os.write(end[1], b"11")
+        os.waitpid(pid, 0)
+        for descriptor in (*ready, *end):
+            os.close(descriptor)
+
+
 def test_created_and_started(runtime: Runtime) -> None:
     """It is made at `create`; who calls `start` does not matter."""
     container = runtime.container(runtime.bundle().ask("keyring", "key secret", "sleep"))
     container.create().ok()
     runtime.verb("start", container.id, preexec_fn=with_a_secret).ok()
     container.says("ready")
-    assert container.testimony["keyring"].endswith(f";_ses.{container.id}")
+    assert container.testimony["keyring"].endswith(f";{keyring_of(container)}")
     assert container.testimony["key secret"] == {"errno": "ENOKEY"}
     container.kill("KILL").ok()
 
@@ -75,7 +119,7 @@ def test_who_joins_the_container_later_finds_it(runtime: Runtime, folder: Path) 
     serials = folder / "serials"
 
     def serial_from_inside() -> None:
-        _call(KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, f"_ses.{container.id}".encode())
+        _call(KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, keyring_of(container).encode())
         serials.write_bytes(struct.pack("i", _call(KEYCTL, 0, SESSION, 0)))
 
     container = runtime.container(runtime.bundle().ask("syscall keyctl 0 -3 0", "sleep"))
@@ -95,7 +139,7 @@ def test_in_a_user_namespace_others_may_search_it(runtime: Runtime, uid: int) ->
     id = runtime.new_id()
     words = ("run", "--bundle", runtime.put(bundle.ask("keyring"), id), id)
     said = runtime.verb(*words, preexec_fn=with_a_secret).ok().testimony
-    assert said["keyring"] == f"keyring;0;0;3f130008;_ses.{id}"
+    assert said["keyring"].startswith(f"keyring;0;0;3f130008;_ses.{id}.")
 
 
 def test_rootless(runtime: Runtime) -> None:

@@ -83,11 +83,11 @@ def attributes(program: Program) -> list[str]:
     return [args[1] for args in values(program, "openat2") if str(args[1]).startswith("self/")]
 
 
-def compiled(given: Any, **choices: Any) -> Program:
+def compiled(given: Any, keyring: str = "_ses.c") -> Program:
     facts = host("selinux", "apparmor")
     facts.root = facts.root_real = "/bundle/rootfs"
     manager = choose(given, "c", Layout((), Hierarchy("/sys/fs/cgroup", ("pids",), "/")), False)
-    return compile_program(given, facts, Choices(container_id="c", **choices), None, manager)
+    return compile_program(given, facts, Choices(container_id="c", keyring=keyring), None, manager)
 
 
 def order(program: Program, *steps: str) -> list[int]:
@@ -123,7 +123,7 @@ def test_the_keyring_gets_the_label_of_the_process() -> None:
     )
     assert found == sorted(found)
     assert attributes(program) == ["self/attr/keycreate", "self/attr/exec"]
-    program = compiled(config(selinuxLabel=LABEL), no_new_keyring=True)
+    program = compiled(config(selinuxLabel=LABEL), keyring="")
     assert attributes(program) == ["self/attr/exec"]
 
 
