@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import fcntl
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -49,6 +50,7 @@ def build(first_boot: Callable[[], None]) -> bool:
             raise VmError("only root can make the image: its files belong to root and other ids")
         STAMP.unlink(missing_ok=True)
         _call(str(REPOSITORY / "install/prepare"), "vm")
+        _check_host()
         _make_key()
         say("the emulator")
         shutil.rmtree(TOOLS, ignore_errors=True)
@@ -58,6 +60,16 @@ def build(first_boot: Callable[[], None]) -> bool:
         first_boot()
         STAMP.write_text(recipe.digest())
         return True
+
+
+def _check_host() -> None:
+    """Raise VmError, with all that is missing, where the image cannot be made."""
+    programs = ("apt-config", "apt-get", "mmdebstrap", "setpriv", "ssh", "ssh-keygen", "unshare", "zstd")
+    missing = [name for name in programs if not shutil.which(name)]
+    if platform.machine() != "x86_64":
+        missing.insert(0, "an x86-64 processor, whose kind is also the guest's")
+    if missing:
+        raise VmError(f"the image cannot be made here: missing {', '.join(missing)}")
 
 
 def say(what: str) -> None:
