@@ -165,6 +165,9 @@ def _refuse_surrogates(text: str, source: str) -> None:
         if text[position + 1 : position + 3] not in ("ud", "uD"):
             position += 2  # another escape; of `\\\\ud800` both backslashes are stepped over
             continue
+        if text[position + 3 : position + 4] in "01234567":
+            position += 6  # up to U+D7FF these are Korean syllables
+            continue
         high = text[position + 3 : position + 4] in "89abAB"
         paired = (
             text[position + 6 : position + 9] in ("\\ud", "\\uD")

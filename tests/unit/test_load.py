@@ -111,6 +111,7 @@ def test_no_descriptor_is_left(tmp_path: Path) -> None:
         "{}",
         " [1, -2, 3.5, 1e3, true, false, null] ",
         '"a\\u00e9\\n\\ud83d\\ude00\\\\ud800"',
+        '"\\ud000\\ud7ff\\uD55c\\uae00"',
         "0",
         '{"a": {"a": 1}}',
     ],
