@@ -197,6 +197,26 @@ def test_read_only_tmpfs_and_dev_are_filled_first(bundle: Path) -> None:
     assert "rw" in options(outcome.lines[:-1], "/t/inner")
 
 
+@pytest.mark.parametrize(
+    "kind,words,expected",
+    [
+        ("tmpfs", ["rro"], {"ro", "relatime"}),
+        ("tmpfs", ["rro", "rw"], {"rw", "relatime"}),
+        ("tmpfs", ["rnoatime", "strictatime", "rnosuid"], {"rw", "nosuid"}),
+        ("mqueue", ["rro"], {"ro", "relatime"}),
+        ("mqueue", ["rw", "rro", "rnoatime"], {"rw", "noatime"}),
+    ],
+)
+def test_recursive_options_of_a_new_file_system(
+    bundle: Path, kind: str, words: list[str], expected: set[str]
+) -> None:
+    """It is a tree of one mount; what is said of the mount itself goes before what is said of all."""
+    mount = {"destination": "/t", "type": kind, "source": kind, "options": words}
+    outcome = run(config_of(PROC, mount), bundle, MOUNTS)
+    assert outcome.failure == ""
+    assert options(outcome.lines, "/t") == expected
+
+
 def test_a_mount_on_the_root_itself(bundle: Path) -> None:
     other = bundle / "other"
     other.mkdir()

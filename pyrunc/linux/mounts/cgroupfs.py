@@ -93,7 +93,7 @@ def _plan_v1(
     config: Config, host: Host, points: Points, options: Options, point: Register, step: str, of: str
 ) -> Register:
     program = points.program
-    attributes = options.set | options.set_all
+    attributes = options.attributes
     failures = filesystem.Failures(program)
     settings: list[tuple[str, str | None]] = [("mode", "755")]
     if config.get("linux", {}).get("mountLabel"):
@@ -163,7 +163,7 @@ def _plan_hierarchy(
 def _plan_v2(host: Host, points: Points, source: str, options: Options, step: str, of: str) -> Register:
     """The mount's register: the hierarchy, else the container's own sub-tree, else nothing at all."""
     program = points.program
-    attributes = options.set | options.set_all
+    attributes = options.attributes
     context, result, tree = program.register(), program.register(), program.register()
     refused, done = program.label(), program.label()
     denied = (EPERM, EBUSY, EACCES)

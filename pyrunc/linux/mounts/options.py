@@ -163,6 +163,11 @@ class Options:
         """Whether the mount itself is to be read-only."""
         return bool(self.set & MOUNT_ATTR_RDONLY)
 
+    @property
+    def attributes(self) -> int:
+        """The MOUNT_ATTR_ bits of a new file system, which is a tree of one mount."""
+        return self.set_all & ~self.clear | self.set
+
 
 class _Attributes:
     """The attributes of a mount, or of the tree below it, while the words are read."""

@@ -166,7 +166,8 @@ def plan(
         if path == "/":
             points.program.call("close", points.root, step="leave the root below the mount on /")
             points.program.set(points.root, tree)
-        if options.readonly and _is_late("" if is_bind(mount) else kind, path):
+        readonly = options.set if is_bind(mount) else options.attributes
+        if readonly & MOUNT_ATTR_RDONLY and _is_late("" if is_bind(mount) else kind, path):
             late.append((_keep(program, tree, path), f"make {path} read-only", of))
             program.release(tree)
         elif path == "/":
@@ -267,7 +268,7 @@ def _plan_filesystem(
     made = program.register()
     point = points.point(path, step=step, of=of, straight=straight, made=made if inherit else None)
     mode = _plan_mode(points, point, step, of) if inherit else None
-    attributes = options.set | options.set_all
+    attributes = options.attributes
     if _is_late(kind, path):
         attributes &= ~MOUNT_ATTR_RDONLY
     source = mount.get("source", "")
