@@ -300,11 +300,19 @@ def test_delegation_goes_to_the_host_user_of_the_container() -> None:
         "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 1000}],
         "namespaces": [{"type": "cgroup"}],
     }
-    mounts = [{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["rw"]}]
-    full = {"linux": linux, "mounts": mounts, "process": {"user": {"uid": 7, "gid": 0}}}
+    mount = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"]}
+    full = {"linux": linux, "mounts": [mount], "process": {"user": {"uid": 7, "gid": 0}}}
     assert choose(full, "x", V2, rootless=False).owner == 100007  # type: ignore[arg-type, attr-defined]
-    mounts[0]["options"] = ["ro"]
-    assert choose(full, "x", V2, rootless=False).owner == -1  # type: ignore[arg-type, attr-defined]
+    for change in (
+        {"options": ["ro"]},
+        {"options": ["nosuid", "rro"]},
+        {"options": ["ro", "rw"]},
+        {"source": "cgroup2"},
+        {"destination": "/cgroup"},
+        {"type": "bind", "options": ["bind"]},
+    ):
+        full["mounts"] = [{**mount, **change}]
+        assert choose(full, "x", V2, rootless=False).owner == -1, change  # type: ignore[arg-type, attr-defined]
 
 
 def test_mount_that_shows_part_of_a_hierarchy() -> None:

@@ -192,8 +192,9 @@ def _no_hierarchy() -> PyruncError:
 def _delegate(config: Config, rootless: bool) -> int:
     """The host's uid of the container's user if the cgroup is to be his, else -1.
 
-    config-linux.md "Cgroup ownership": so it is with a cgroup namespace of the container's own and a writable
-    mount at /sys/fs/cgroup.
+    config-linux.md "Cgroup ownership": so it is with a cgroup namespace of the container's own and a mount at
+    /sys/fs/cgroup that is writable and has the source "cgroup". The spec does not ask for the type, but with another
+    one it would not be a mount of the cgroup file system.
     """
     linux = config.get("linux") or {}
     mappings = linux.get("uidMappings") or ()
@@ -202,8 +203,9 @@ def _delegate(config: Config, rootless: bool) -> int:
     own = any(entry["type"] == "cgroup" and not entry.get("path") for entry in linux.get("namespaces") or ())
     writable = any(
         mount.get("type") in ("cgroup", "cgroup2")
+        and mount.get("source") == "cgroup"
         and mount["destination"].rstrip("/") == "/sys/fs/cgroup"
-        and "ro" not in (mount.get("options") or ())
+        and not {"ro", "rro"} & set(mount.get("options") or ())
         for mount in config.get("mounts") or ()
     )
     if not (own and writable):
