@@ -118,10 +118,11 @@ def attempt(*steps: Callable[[], object]) -> Reason:
     reader, writer = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
-        said = b""
+        said = b"attempt: failed"  # for what nobody has foreseen
         try:
             for step in steps:
                 step()
+            said = b""
         except OSError as error:
             said = f"{error.filename or 'attempt'}: {kernel_word(error.errno or 0)}".encode()
         except PyruncError as error:
@@ -132,8 +133,8 @@ def attempt(*steps: Callable[[], object]) -> Reason:
     os.close(writer)
     with open(reader, "rb") as answer:
         reason = answer.read().decode()
-    os.waitpid(child, 0)
-    return reason
+    _, status = os.waitpid(child, 0)
+    return f"attempt: killed by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else reason
 
 
 def _privileged() -> tuple[Callable[[], object], ...]:

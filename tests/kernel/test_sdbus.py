@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +102,37 @@ def test_values_are_sent_with_their_types(bus: Bus) -> None:
 def test_nobody_there(folder: Path) -> None:
     with pytest.raises(PyruncError, match="no such file or directory"):
         Bus(address_of(f"{folder}/none"), daemon=True)
+
+
+def test_one_that_does_not_even_greet(folder: Path) -> None:
+    """Closing does not wait for it: a systemd that hangs still accepts connections, in its queue."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/bus")
+        listener.listen(5)
+        bus = Bus(address_of(f"{folder}/bus"), daemon=False)
+        begun = time.monotonic()
+        bus.close()
+        assert time.monotonic() - begun < 5
+
+
+def test_a_queue_that_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many runtimes at once: who finds no room tries again."""
+    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as before:
+        listener.bind(f"{folder}/bus")
+        listener.listen(0)
+        before.connect(f"{folder}/bus")
+        with pytest.raises(PyruncError, match="temporarily unavailable"):
+            Bus(address_of(f"{folder}/bus"), daemon=False)
+        monkeypatch.setattr(module, "PATIENCE", 20.0)
+
+        def serve() -> None:
+            listener.accept()[0].close()
+
+        accept = threading.Timer(0.2, serve)
+        accept.start()
+        Bus(address_of(f"{folder}/bus"), daemon=False).close()
+        accept.join()
 
 
 def test_a_daemon_that_ends(folder: Path) -> None:

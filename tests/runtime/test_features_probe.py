@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from pyrunc.lifecycle.probe import attempt
 from pyrunc.linux.lsm import enabled
 from tests.support.runtime import Runtime
 
@@ -92,6 +94,13 @@ def test_an_ordinary_user_is_told_what_takes_root(runtime: Runtime) -> None:
     assert said["mountOptions"]["rro"]["available"]
     for answer in (said["linux"]["netDevices"]["enabled"], said["mountOptions"]["ridmap"]):
         assert "only the host's root" in answer["reason"]
+
+
+def test_an_attempt_that_ends_otherwise_is_no_success() -> None:
+    """Such as by a filter that kills, which somebody has put around pyrunc."""
+    assert attempt(lambda: None) == ""
+    assert attempt(lambda: os.kill(os.getpid(), signal.SIGSYS)) == "attempt: killed by signal 31"
+    assert attempt(lambda: int("nothing")) == "attempt: failed"
 
 
 @pytest.mark.parametrize("words", [["features", "--probe", "more"], ["features", "--probe=2"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -87,6 +88,14 @@ def test_value(text: str, kind: str, value: Any) -> None:
         ("@", "is not one type"),
         ("@aa", "not a D-Bus signature"),
         ("@ss 'a'", "is not one type"),
+        ("@" + "a" * 5000 + "s []", "signature of more than 255"),
+        ("@" + "a" * 40 + "s []", "not a D-Bus signature"),
+        ("@" + "(" * 60 + "s" + ")" * 60 + " 1", "not a D-Bus signature"),
+        ("()", "not a D-Bus signature"),
+        ("<()>", "not a D-Bus signature"),
+        ("@{ss} {}", "not a D-Bus signature"),
+        ("@a{s} {}", "not a D-Bus signature"),
+        ("{<1>: 's'}", "not a D-Bus signature"),
         ("objectpath 'a'", "is not an object path"),
         ("signature '('", "not a D-Bus signature"),
         ("uint64 int32 5", "two types"),
@@ -115,6 +124,13 @@ def test_no_text_fails_otherwise(text: str) -> None:
     except ValueError:
         return
     assert len(split(kind)) == 1
+
+
+def test_a_long_list_takes_no_longer_than_its_length() -> None:
+    begun = time.process_time()
+    kind, values = parse("[" + "1," * 200_000 + "1]")
+    assert (kind, len(values)) == ("ai", 200_001)
+    assert time.process_time() - begun < 5
 
 
 @given(st.text())

@@ -56,6 +56,7 @@ def test_an_id_that_no_unit_can_have_is_escaped() -> None:
         ("a.slice:b c:d", "holds ' '"),
         ("a.slice:b:\n", "holds '\\n'"),
         ("a.slice:b:" + "c" * 300, "longer than 255"),
+        (":p:-.slice", "is the root of the hierarchy"),
         ("a.slice:p:b-c.slice", "lies in b.slice by its name, not in a.slice"),
     ],
 )

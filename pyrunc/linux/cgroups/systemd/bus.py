@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from errno import ECONNREFUSED, EPIPE
+from errno import EAGAIN, ECONNREFUSED, EPIPE
 
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.linux.cgroups.systemd._sdbus import ffi
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for any reply, and for systemd to finish a job: runc's and crun's patience.
 PATIENCE: Final = 30.0
+#: Seconds between two attempts to connect.
+_PAUSE: Final = 0.02
+#: The longest signature, and how deep it may nest (D-Bus specification, "Valid Signatures").
+_LONGEST: Final = 255
+_DEEPEST: Final = 32
 
 #: D-Bus type code → C type (D-Bus specification, "Basic types").
 _NUMBERS: Final = {
@@ -28,7 +33,8 @@ _NUMBERS: Final = {
     "x": "int64_t *", "t": "uint64_t *", "d": "double *",
 }  # fmt: skip
 _TEXTS: Final = "sog"
-_SINGLE: Final = f"{_TEXTS}v{''.join(_NUMBERS)}"
+_KEYS: Final = f"{_TEXTS}{''.join(_NUMBERS)}"
+_SIMPLE: Final = f"{_KEYS}v"
 #: Range of each integer type.
 _BITS: Final = {
     "y": (0, 8),
@@ -64,6 +70,8 @@ class Signal:
 
 def split(signature: str) -> list[str]:
     """The complete types of a D-Bus signature, one after the other. Raises ValueError."""
+    if len(signature) > _LONGEST:
+        raise ValueError(f"a D-Bus signature of more than {_LONGEST} characters")
     types = []
     place = 0
     while place < len(signature):
@@ -73,20 +81,28 @@ def split(signature: str) -> list[str]:
     return types
 
 
-def _end(signature: str, place: int) -> int:
+def _end(signature: str, place: int, depth: int = 0) -> int:
     """Behind the complete type that begins at `place`."""
-    code = signature[place : place + 1]
-    if code == "a":
-        return _end(signature, place + 1)
-    closing = {"(": ")", "{": "}"}.get(code, "")
-    if not closing:
-        if not code or code not in _SINGLE:
-            raise ValueError(f"not a D-Bus signature: {signature!r}")
-        return place + 1
-    place += 1
-    while signature[place : place + 1] != closing:
-        place = _end(signature, place)
-    return place + 1
+    code, after = signature[place : place + 1], place + 1
+    good = depth <= _DEEPEST
+    if good and code == "a":
+        return _end(signature, after, depth + 1)
+    if good and code == "(":
+        while signature[after : after + 1] != ")":
+            after = _end(signature, after, depth + 1)
+        good = after > place + 1
+        after += 1
+    elif good and code == "{":
+        # Only in an array; a key that is one value, and what it stands for.
+        key = signature[after : after + 1]
+        after = _end(signature, after + 1, depth + 1)
+        good = (
+            depth > 0 and signature[place - 1] == "a" and key in _KEYS and signature[after : after + 1] == "}"
+        )
+        after += 1
+    if not (good and code and code in _SIMPLE + "({"):
+        raise ValueError(f"not a D-Bus signature: {signature!r}")
+    return after
 
 
 def _library() -> Any:
@@ -104,28 +120,42 @@ class Bus:
     """A connection to the D-Bus server at `address`.
 
     `daemon`: it is a message bus with many clients; else the peer itself is meant, such as systemd's private
-    socket. Raises KernelError if nobody answers there.
+    socket. Raises KernelError if nobody is there; one whom many connect to at once is tried again for a while.
     """
 
     def __init__(self, address: str, *, daemon: bool) -> None:
         self.address = address
         self.signals: list[Signal] = []
         self._lib = _library()
+        self._bus = ffi.NULL
+        until = time.monotonic() + PATIENCE
+        while not self._bus:
+            try:
+                self._connect(address.encode(), daemon)
+            except BaseException as error:
+                self.close()
+                # The queue of those who wait to be accepted is full (connect(2)).
+                full = isinstance(error, KernelError) and error.number == EAGAIN
+                if not full or time.monotonic() > until:
+                    raise
+                time.sleep(_PAUSE)
+
+    def _connect(self, address: bytes, daemon: bool) -> None:
         pointer = ffi.new("sd_bus **")
         self._done(self._lib.sd_bus_new(pointer))
         self._bus = pointer[0]
-        try:
-            self._done(self._lib.sd_bus_set_address(self._bus, address.encode()))
-            self._done(self._lib.sd_bus_set_bus_client(self._bus, daemon))
-            self._done(self._lib.sd_bus_start(self._bus))
-        except BaseException:
-            self.close()
-            raise
+        self._done(self._lib.sd_bus_set_address(self._bus, address))
+        self._done(self._lib.sd_bus_set_bus_client(self._bus, daemon))
+        self._done(self._lib.sd_bus_start(self._bus))
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection.
+
+        Without flushing: every call has its reply by now, or its sender has given up, and flushing waits for a
+        peer that does not even greet.
+        """
         if self._bus:
-            self._lib.sd_bus_flush_close_unref(self._bus)
+            self._lib.sd_bus_close_unref(self._bus)
             self._bus = ffi.NULL
 
     def _done(self, result: int) -> int:

@@ -40,15 +40,17 @@ def parse(text: str) -> tuple[str, Any]:
     """Signature and value of `text`. Raises ValueError saying what is wrong, and where."""
     reader = _Reader(text)
     node = reader.value(0)
-    if rest := reader.rest():
-        raise ValueError(f"{rest[:20]!r} after the end of the value")
+    if rest := reader.rest(20):
+        raise ValueError(f"{rest!r} after the end of the value")
     return typed(node)
 
 
 def typed(node: Node) -> tuple[str, Any]:
     """Signature and value of a node by itself."""
     kind = _natural(node)
-    return kind, _as(node, kind)
+    value = _as(node, kind)
+    split(kind)  # some of what GVariant has, D-Bus has not, such as ()
+    return kind, value
 
 
 class _Reader:
@@ -56,22 +58,22 @@ class _Reader:
         self.text = text
         self.place = 0
 
-    def rest(self) -> str:
-        """What is left, from the next character that is no white space."""
+    def rest(self, size: int = 1) -> str:
+        """Up to `size` characters of what is left, from the next one that is no white space."""
         while self.text[self.place : self.place + 1].isspace():
             self.place += 1
-        return self.text[self.place :]
+        return self.text[self.place : self.place + size]
 
     def value(self, depth: int) -> Node:
         if depth > _DEEPEST:
             raise ValueError("is nested too deep")
-        rest = self.rest()
+        rest = self.rest(2)
         head = rest[:1]
         if not head:
             raise ValueError("a value is missing")
         if head in "'\"":
             return "text", self._string(), ""
-        if rest[:2] in ("b'", 'b"'):
+        if rest in ("b'", 'b"'):
             self.place += 1
             return "bytes", self._bytes(), ""
         if head in _CLOSING:
@@ -115,16 +117,16 @@ class _Reader:
         return word
 
     def _skip(self, expected: str) -> None:
-        if self.rest()[:1] != expected:
-            raise ValueError(f"{expected!r} is missing before {self.rest()[:20] or 'the end'!r}")
+        if self.rest() != expected:
+            raise ValueError(f"{expected!r} is missing before {self.rest(20) or 'the end'!r}")
         self.place += 1
 
     def _elements(self, closing: str, depth: int, *, pairs: bool) -> list[Any]:
         found: list[Any] = []
-        while self.rest()[:1] != closing:
+        while self.rest() != closing:
             if found:
                 self._skip(",")
-                if self.rest()[:1] == closing and closing == ")":
+                if self.rest() == closing and closing == ")":
                     break  # the tuple of one, (1,)
             element: Any = self.value(depth + 1)
             if pairs:

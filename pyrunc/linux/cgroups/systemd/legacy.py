@@ -6,6 +6,8 @@ systemd.
 
 from __future__ import annotations
 
+import os
+
 from pyrunc.linux.cgroups.layout import SYSTEMD
 from pyrunc.linux.cgroups.systemd import properties
 from pyrunc.linux.cgroups.systemd.manager import Service
@@ -36,6 +38,7 @@ class Manager(v1.Manager):
             if hierarchy.controllers != (SYSTEMD,)
         ]
         manager = cls(homes, False, False)
+        service.vacant = not any(os.path.isdir(home.path) for home in homes)
         manager.service = service
         return manager
 

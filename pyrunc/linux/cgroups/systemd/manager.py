@@ -48,14 +48,16 @@ _DYING: Final = 0.5
 class Service:
     """The unit of one container, whichever version of cgroups the host has.
 
-    `started`: systemd has made it, for this container. `annotations`: properties that the caller asked for.
-    `version`: of systemd. `resources`: the limits, until `admit` sets them.
+    `started`: systemd makes it, or has made it, for this container. `vacant`: nothing was in its place before,
+    so what is there when `create` was killed is this container's too. `annotations`: properties that the caller
+    asked for. `version`: of systemd. `resources`: the limits, until `admit` sets them.
     """
 
     def __init__(self, unit: Unit, systemd: Systemd, annotations: Properties, version: int = 0) -> None:
         self.unit = unit
         self.systemd = systemd
         self.started = False
+        self.vacant = False
         self.version = version
         self.resources: Resources = {}
         self._annotations = annotations
@@ -69,6 +71,7 @@ class Service:
             "path": unit.path,
             "rootless": self.systemd.rootless,
             "address": self.systemd.address,
+            "ours": self.started or self.vacant,
         }
 
     @classmethod
@@ -76,24 +79,26 @@ class Service:
         """The service that wrote `record`."""
         found = Unit(record["unit"], record["slice"], record["path"])
         service = cls(found, Systemd(record["rootless"], record["address"]), {})
-        service.started = True
+        service.started = record["ours"]
         return service
 
     def start(self, pid: int, limits: Properties) -> None:
-        """Make the unit with process `pid` in it. Raises PyruncError; then there is none."""
+        """Make the unit with process `pid` in it. Raises PyruncError; `stop` takes back what there is then."""
         # Limits last: an annotation says how systemd keeps the unit, not how much the container gets.
         asked = {**properties.of_unit(self.unit, pid), **self._annotations, **limits}
         name = self.unit.name
         for last in (False, True):
             try:
-                self.systemd.start(name, asked)
+                job = self.systemd.start(name, asked)
             except Refused as error:
                 if error.name == EXISTS and not last:
                     # It has failed before, and waits for somebody to look at it; or it is in use, and stays.
                     self.systemd.reset(name)
                     continue
                 raise self._refused(error) from error
+            # Before the waiting: from here on there is something to take back, whatever becomes of the job.
             self.started = True
+            self.systemd.started(name, job)
             return
 
     def _refused(self, error: Refused) -> PyruncError:
@@ -147,7 +152,7 @@ class Manager(v2.Manager):
         return {**super().record(), "systemd": self.service.record(), "oom_kills": self._oom_before}
 
     def intent(self) -> dict[str, object]:
-        """The same: what there is to remove does not depend on what was there."""
+        """The same, which tells what was there."""
         return self.record()
 
     def create(self) -> None:
@@ -252,6 +257,7 @@ def at(
     service = Service(wanted, systemd, annotations, systemd.version())
     if layout.pure_v2 and layout.v2 is not None:
         top = layout.v2.mount
+        service.vacant = not os.path.isdir(top + path)
         manager = Manager(top + path, top, layout.v2.controllers, rootless, False)
         manager.service = service
         manager.owner = owner

@@ -120,10 +120,13 @@ class Systemd:
 
     # -- units -----------------------------------------------------------------------------------------
 
-    def start(self, unit: str, properties: Properties) -> None:
-        """Make the transient `unit` and wait until it is there. Raises Refused, PyruncError."""
+    def start(self, unit: str, properties: Properties) -> str:
+        """Have the transient `unit` made; the job that does it. Raises Refused, PyruncError."""
         pairs = [(name, value) for name, value in properties.items()]
-        job = self._call("StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "replace", pairs, [])[0]
+        return str(self._call("StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "replace", pairs, [])[0])
+
+    def started(self, unit: str, job: str) -> None:
+        """Wait until `job` has made `unit`. Raises PyruncError."""
         result = self._finished(job, f"start of {unit}")
         if result != "done":
             raise PyruncError(

@@ -52,6 +52,8 @@ def unit(cgroups_path: str, container_id: str, rootless: bool) -> Unit:
     try:
         if name.endswith(_SLICE):
             above = _parent(name)
+            if name == above:
+                raise ValueError("is the root of the hierarchy, which cannot be a container's cgroup")
             if parent and parent != above:
                 raise ValueError(f"the slice {name} lies in {above} by its name, not in {parent}")
             return Unit(name, above, expand(name))
