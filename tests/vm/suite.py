@@ -72,9 +72,9 @@ _MANAGED = _runtime(
     "cgroups cgroups_v2 cgroup_limits_bite concurrency hooks lifecycle run state_and_list user_namespace"
 )
 
-#: As an ordinary user: all but what is about root's devices, mappings and cgroups from the first to the last test.
+#: As an ordinary user: all but what is about root's devices and mappings from the first test to the last, and bad input.
 _ROOTLESS = _runtime(
-    "bad_input cgroup_limits_bite cgroups concurrency hooks hostile_images lifecycle log process root_and_mounts"
+    "cgroup_limits_bite cgroups concurrency hooks hostile_images lifecycle log process root_and_mounts"
     " run seccomp seccomp_and_init state_and_list systemd_cgroup terminal"
 )
 
