@@ -72,7 +72,7 @@ _MANAGED = _runtime(
     "cgroups cgroups_v2 cgroup_limits_bite concurrency hooks lifecycle run state_and_list user_namespace"
 )
 
-#: As an ordinary user: all but what is about root's devices and mappings from the first test to the last, and bad input.
+#: As an ordinary user: all but what is about root's devices and mappings throughout, and bad input.
 _ROOTLESS = _runtime(
     "cgroup_limits_bite cgroups concurrency hooks hostile_images lifecycle log process root_and_mounts"
     " run seccomp seccomp_and_init state_and_list systemd_cgroup terminal"
