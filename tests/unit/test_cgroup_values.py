@@ -82,7 +82,6 @@ def test_cpu_weight_grows() -> None:
         (0, 0, None),
         (100, 0, None),
         (100, -1, -1),
-        (-1, 300, 300),
         (100, 300, 200),
         (100, 100, 0),
         (0, -1, -1),
@@ -92,7 +91,7 @@ def test_swap(limit: int, swap: int, result: int | None) -> None:
     assert swap_max(limit, swap) == result
 
 
-@pytest.mark.parametrize(("limit", "swap"), [(0, 100), (200, 100)])
+@pytest.mark.parametrize(("limit", "swap"), [(0, 100), (-1, 100), (200, 100)])
 def test_swap_that_cannot_be(limit: int, swap: int) -> None:
     with pytest.raises(PyruncError):
         swap_max(limit, swap)
@@ -187,6 +186,9 @@ def test_part_divides_what_two_controllers_hold() -> None:
     ("resources", "path"),
     [
         ({"memory": {"swappiness": 101}}, "memory.swappiness"),
+        ({"memory": {"limit": -2}}, "memory.limit"),
+        ({"memory": {"limit": 5, "swap": -3}}, "memory.swap"),
+        ({"memory": {"reservation": -2}}, "memory.reservation"),
         ({"unified": {"a/b": "1"}}, "unified"),
         ({"unified": {"..": "1"}}, "unified"),
         ({"devices": [{"allow": True, "access": "q"}]}, "devices[0]"),

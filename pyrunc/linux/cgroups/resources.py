@@ -1,7 +1,7 @@
 """What `linux.resources` asks for, before any cgroup is touched.
 
 Zero, empty and null mean "not asked for" where engines send them so (config-linux.md leaves them undefined);
-a negative limit means "unlimited".
+-1 as a limit means "unlimited".
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _CPU: Final = (
     "realtimeRuntime",
     "realtimePeriod",
 )
+_MEMORY_LIMITS: Final = ("limit", "reservation", "swap", "kernel", "kernelTCP")
 #: Property, its parts (None: all of it), and the controller that holds them.
 _PLACES: Final = (
     ("cpu", _CPU, "cpu"),
@@ -84,9 +85,14 @@ def check_resources(resources: Resources, report: Report) -> None:
 def _check_memory(memory: Resources, report: Report) -> None:
     limit, swap = memory.get("limit") or 0, memory.get("swap") or 0
     where = f"{_HERE}.memory"
+    for name in _MEMORY_LIMITS:
+        if (value := memory.get(name) or 0) < -1:
+            # cgroup v1 knows no other negative number.
+            report.error(f"{where}.{name}", f"is {value}", "use -1 for no limit")
     if swap > 0:
-        # The kernel counts memory and swap together, so this limit can never be below that of memory alone.
-        if not limit:
+        # The kernel counts memory and swap together, so this limit can never be below that of memory alone, and
+        # cgroup v2, which counts swap alone, could not hold it where memory has none.
+        if limit <= 0:
             report.error(f"{where}.swap", "is set without a memory limit", f"set {where}.limit too")
         elif swap < limit:
             report.error(
@@ -208,8 +214,7 @@ def _asked(resources: Resources, version: int) -> Iterator[tuple[str, str]]:
 
 
 def _asked_memory(memory: Resources) -> list[str]:
-    names = ("limit", "reservation", "swap", "kernel", "kernelTCP")
-    found = [name for name in names if (memory.get(name) or 0) > 0]
+    found = [name for name in _MEMORY_LIMITS if (memory.get(name) or 0) > 0]
     if memory.get("disableOOMKiller"):
         found.append("disableOOMKiller")
     if swappiness(memory) is not None:

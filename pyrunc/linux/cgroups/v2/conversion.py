@@ -33,9 +33,9 @@ def swap_max(limit: int, swap: int) -> int | None:
         return -1
     if swap == 0:
         return None
-    if swap == -1 or limit == -1:
-        return swap
-    if limit == 0:
+    if swap == -1:
+        return -1
+    if limit <= 0:
         raise PyruncError("linux.resources.memory.swap: is set without a memory limit")
     if swap < limit:
         raise PyruncError(f"linux.resources.memory.swap: {swap} is below the memory limit {limit}")
