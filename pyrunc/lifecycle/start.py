@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _SMALL_MEMORY: Final = 2 << 20
 #: Seconds that loading a program may take where memory is that short.
 _LOADING: Final = 0.03
+#: Seconds that init may take to end after it has said that a step failed.
+_ENDING: Final = 2.0
 
 
 def start(store: Store, container_id: str, log: Log) -> None:
@@ -105,13 +107,19 @@ def await_exec(talk: Conversation, record: Record, pidfd: int, config: Callable[
 
     `pidfd`: of init; `config` gives the configuration of create, where it is needed.
     """
-    message = talk.hear()
-    if message is not None and message.said == SAY_LISTENER:
-        _hand_over_listener(message, pidfd, config(), record)
-        talk.go()
+    try:
         message = talk.hear()
-    if message is not None:
-        raise PyruncError(f"pyrunc-init said {message.said} where nothing was due")
+        if message is not None and message.said == SAY_LISTENER:
+            _hand_over_listener(message, pidfd, config(), record)
+            talk.go()
+            message = talk.hear()
+        if message is not None:
+            raise PyruncError(f"pyrunc-init said {message.said} where nothing was due")
+    except PyruncError as error:
+        # Where a step has failed init ends by itself, with its own exit status. Unless it is not itself any more.
+        if not (isinstance(error, StepFailed) and wait_end(pidfd, _ENDING)):
+            _end(pidfd)
+        raise
     talk.close()
     small = 0 < record.memory_limit < _SMALL_MEMORY
     if small and (pidfd := open_process(record.pid, record.start_time)) >= 0:
@@ -140,14 +148,14 @@ def await_exec(talk: Conversation, record: Record, pidfd: int, config: Callable[
 
 
 def _hand_over_listener(message: Message, pidfd: int, config: Config, record: Record) -> None:
-    """Give the seccomp agent its listener; without, the container cannot run, and is ended."""
+    """Give the seccomp agent its listener; without, the container cannot run."""
     from pyrunc.lifecycle.seccomp_agent import hand_over
+    from pyrunc.linux.seccomp import notifies
 
-    try:
-        hand_over(message, pidfd, config["linux"]["seccomp"], record, CREATED)
-    except PyruncError:
-        _end(pidfd)
-        raise
+    profile = config.get("linux", {}).get("seccomp")
+    if not profile or not notifies(profile):
+        raise PyruncError("pyrunc-init has a seccomp listener, which linux.seccomp does not ask for")
+    hand_over(message, pidfd, profile, record, CREATED)
 
 
 def _name_of(pid: int) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from _socket import CMSG_SPACE
+from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC
 from struct import calcsize, unpack_from
 
 from pyrunc.errors import KernelError, PyruncError
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
 _MESSAGE: Final = "<IIq"
 _SIZE: Final = calcsize(_MESSAGE)
+#: MAX_ERRNO of linux/err.h.
+ERRNO_MAX: Final = 4095
 #: In SAY_FAILED: not a step of the program, init itself could not be executed (native/border.c).
 NO_STEP: Final = 0xFFFF_FFFF
 
@@ -85,33 +86,50 @@ class Conversation:
         self.output: tuple[int, bytes] | None = None
 
     def hear(self) -> Message | None:
-        """The next message, or None at the end of file. Raises StepFailed."""
+        """The next message, or None at the end of file. Raises StepFailed, and PyruncError for what is none.
+
+        Once a startContainer hook has run, which is a program of the image and may trace init, this is hostile input.
+        """
+        while True:
+            data, descriptor = self._receive()
+            if not data:
+                return None
+            if len(data) < _SIZE:
+                raise PyruncError(f"pyrunc-init said {len(data)} bytes that are no message")
+            said, step, value = unpack_from(_MESSAGE, data)
+            if said == SAY_FAILED:
+                raise self._failure(step, value, data[_SIZE:])
+            if said != SAY_OUTPUT:
+                return Message(said, value, descriptor)
+            self.output = value, data[_SIZE:]
+
+    def _receive(self) -> tuple[bytes, int]:
+        """A datagram, b"" at the end of file, and the descriptor that came with it, -1 for none."""
         try:
-            data, ancillary, _, _ = self.talk.recvmsg(_SIZE + OUTPUT_SIZE, CMSG_SPACE(4))
+            data, ancillary, _, _ = self.talk.recvmsg(_SIZE + OUTPUT_SIZE, CMSG_SPACE(4), MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
             # Told once, where init has ended without hearing the last word. What it said before is still there.
-            data, ancillary, _, _ = self.talk.recvmsg(_SIZE + OUTPUT_SIZE, CMSG_SPACE(4))
-        if not data:
-            return None
-        said, step, value = unpack_from(_MESSAGE, data)
+            data, ancillary, _, _ = self.talk.recvmsg(_SIZE + OUTPUT_SIZE, CMSG_SPACE(4), MSG_CMSG_CLOEXEC)
         descriptor = -1
         for _, _, payload in ancillary:
             descriptor = unpack_from("<i", payload)[0]
-            os.set_inheritable(descriptor, False)
-        if said == SAY_OUTPUT:
-            self.output = value, data[_SIZE:]
-            return self.hear()
-        if said == SAY_FAILED:
-            from pyrunc.linux.mounts.explain import kernel_sentence
+        return data, descriptor
 
-            detail = kernel_sentence(data[_SIZE:].decode("utf-8", "replace"))
-            if step == NO_STEP:
-                raise StepFailed("start pyrunc-init", value, detail, "", step)
-            label, path = self.text(step)
-            failure = StepFailed(label, value, detail, path, step)
-            failure.output = self.output
-            raise failure
-        return Message(said, value, descriptor)
+    def _failure(self, step: int, number: int, said: bytes) -> PyruncError:
+        from pyrunc.linux.mounts.explain import kernel_sentence
+
+        detail = kernel_sentence(said.decode("utf-8", "replace"))
+        label, path = "start pyrunc-init", ""
+        if step != NO_STEP:
+            try:
+                label, path = self.text(step)
+            except IndexError:
+                return PyruncError(f"pyrunc-init said that its step {step} failed, and it has none")
+        if not 0 <= number <= ERRNO_MAX:
+            return PyruncError(f"{label}: pyrunc-init said that it failed with the errno {number}")
+        failure = StepFailed(label, number, detail, path, step)
+        failure.output = self.output
+        return failure
 
     def expect(self, said: int, value: int | None = None) -> Message:
         """The next message, which must be of this kind and value. Raises StepFailed, InitEnded."""

@@ -104,7 +104,9 @@ class Record:
         self.extra: dict[str, Any] = {}
 
     def text(self, step: int) -> tuple[str, str]:
-        """The label and the JSON path of a step that `start` lets init take."""
+        """The label and the JSON path of a step that `start` lets init take. Raises IndexError for another one."""
+        if step < self.texts_from:
+            raise IndexError(step)
         return self.texts[step - self.texts_from]
 
     def encode(self) -> bytes:
