@@ -120,7 +120,7 @@ def test_place(path: str, version: int, result: str) -> None:
     assert place(path, "id", Hierarchy("/cg", (), "/own/box"), version) == result
 
 
-@pytest.mark.parametrize("path", ["..", "/", "//.", "/a/..", "/a\nb", "a\0"])
+@pytest.mark.parametrize("path", ["..", "/", "//.", "/a/..", "/a\nb", "a\0", "/a" * 400])
 def test_hostile_places(path: str) -> None:
     assert problems({}, cgroupsPath=path) == ["linux.cgroupsPath"]
     with pytest.raises(PyruncError):

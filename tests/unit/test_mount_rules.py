@@ -192,7 +192,7 @@ def test_long_overlay_layers_are_set_one_by_one_where_a_page_does_not_hold_them(
 
 def test_read_only_superblocks_only_where_they_are_the_mounts_own() -> None:
     assert settings_of("ext4", parse(["ro"])) == [("ro", None)]
-    for kind in ("proc", "sysfs", "tmpfs", "mqueue"):
+    for kind in ("proc", "sysfs", "tmpfs", "mqueue", "pstore", "tracefs", "configfs"):
         assert settings_of(kind, parse(["ro"])) == []
     assert settings_of("ext4", parse(["rw", "async"]), remount=True) == [("rw", None), ("async", None)]
 

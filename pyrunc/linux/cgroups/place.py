@@ -6,7 +6,12 @@ from pyrunc.errors import PyruncError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from pyrunc.linux.cgroups.layout import Hierarchy
+
+#: Parents are made one from within the other, and Python's stack is not endless.
+DEEPEST: Final = 300
 
 
 def clean(path: str) -> str:
@@ -27,6 +32,8 @@ def fault(path: str) -> str:
     """What is wrong with the `cgroupsPath` `path`, "" if nothing."""
     if "\0" in path or "\n" in path:
         return "holds a NUL or a newline, which no cgroup name can hold"
+    if path.count("/") > DEEPEST:
+        return f"is nested deeper than {DEEPEST} levels"
     if path and not clean(path):
         return "is the root of the hierarchy, which cannot be a container's cgroup"
     return ""

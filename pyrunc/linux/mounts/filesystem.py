@@ -30,7 +30,25 @@ PAGE_MAX: Final = 4095
 #: namespace, say), so that a read-only superblock would make every other container of a pod read-only;
 #: a read-only mount is enough.
 SHARED_SUPERBLOCK: Final = frozenset(
-    ("proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "devtmpfs", "securityfs", "debugfs")
+    (
+        "binfmt_misc",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "debugfs",
+        "devpts",
+        "devtmpfs",
+        "efivarfs",
+        "fusectl",
+        "mqueue",
+        "proc",
+        "pstore",
+        "securityfs",
+        "selinuxfs",
+        "sysfs",
+        "tmpfs",
+        "tracefs",
+    )
 )
 
 
