@@ -118,7 +118,11 @@ class Group:
     def lines(self) -> list[str]:
         """What goes into `schemata`, each a write of its own, in the order of the specification."""
         own = "\n".join(self.wanted.get("schemata") or ())
-        texts = (self.wanted.get("l3CacheSchema", ""), self.wanted.get("memBwSchema", ""), own)
+        cache, bandwidth = self.wanted.get("l3CacheSchema", ""), self.wanted.get("memBwSchema", "")
+        if bandwidth:
+            # The one property gives way to the other as a whole, also where it names more caches.
+            cache = "\n".join([line for line in cache.split("\n") if not line.startswith("MB:")])
+        texts = (cache, bandwidth, own)
         return [text for text in texts if text]
 
     def inspect(self) -> None:

@@ -102,6 +102,15 @@ def test_each_alone(resctrl: Resctrl, choose: Choose, wanted: dict[str, Any], te
     assert resctrl.writes == [(f"{closid or 'box'}/schemata", f"{text}\n")]
 
 
+def test_bandwidth_in_the_schema_of_the_cache_gives_way(resctrl: Resctrl, choose: Choose) -> None:
+    """MUST: of l3CacheSchema only what is not MB: is written where memBwSchema is given."""
+    choose(l3CacheSchema="MB:0=10;1=10\nL3:0=f\nMB:1=20", memBwSchema="MB:0=50").create()
+    assert resctrl.writes == [("box/schemata", "L3:0=f\n"), ("box/schemata", "MB:0=50\n")]
+    choose(closID="gold", l3CacheSchema="MB:0=10", memBwSchema="MB:0=50").create()
+    choose(closID="tin", l3CacheSchema="L3:0=f\nMB:0=10").create()
+    assert resctrl.writes[2:] == [("gold/schemata", "MB:0=50\n"), ("tin/schemata", "L3:0=f\nMB:0=10\n")]
+
+
 def test_closid_is_not_removed(resctrl: Resctrl, choose: Choose, process: int) -> None:
     """MUST NOT: a group with a closID stays, though the container's create has made it."""
     group = choose(closID="gold", memBwSchema=MB)

@@ -116,16 +116,16 @@ def test_state_on_stdin(runtime: Runtime, bundle: Bundle, diary: Diary, kind: st
         assert state.get("pid", 0) in (1, pid)
 
 
-@pytest.mark.parametrize("kind", ALL[:5])
+@pytest.mark.parametrize("kind", ALL)
 def test_namespaces(runtime: Runtime, bundle: Bundle, diary: Diary, kind: str) -> None:
     """Runtime-side hooks run in the caller's namespaces, the other two in the container's."""
     bundle.hook(kind, keep(diary, kind, "where", "for n in net uts ipc; do readlink /proc/self/ns/$n; done"))
+    names = ("net", "uts", "ipc")
+    own = [os.readlink(f"/proc/self/ns/{name}") for name in names]
     with runtime.running(bundle) as container:
-        names = ("net", "uts", "ipc")
-        own = [os.readlink(f"/proc/self/ns/{name}") for name in names]
         inside = [os.readlink(f"/proc/{container.pid}/ns/{name}") for name in names]
-        where = (diary.path / "where").read_text().split()
-        assert where == (own if kind in RUNTIME_SIDE else inside)
+    where = (diary.path / "where").read_text().split()
+    assert where == (own if kind in RUNTIME_SIDE else inside)
 
 
 def test_create_container_hook_sees_the_root_before_the_pivot(
@@ -175,6 +175,18 @@ def test_environment(runtime: Runtime, bundle: Bundle, diary: Diary, kind: str) 
     assert {"ONE=1", "TWO=a b"} <= set(lines)
     assert not any(line.startswith("SECRET") for line in lines)
     assert {line.split("=")[0] for line in lines} <= {"ONE", "TWO", "PWD", "SHLVL", "_", "OLDPWD"}
+
+
+def test_environment_of_a_hook_of_the_image(runtime: Runtime, bundle: Bundle, diary: Diary) -> None:
+    """The same: neither the caller's nor the process's."""
+    bundle.process["env"] = ["PATH=/bin", "OF_THE_PROCESS=x"]
+    bundle.hook("startContainer", keep(diary, "startContainer", "env", "export"), env=["ONE=1"])
+    container = runtime.container(bundle)
+    container.create(env={"SECRET": "x"}).ok()
+    runtime.verb("start", container.id, env={"SECRET": "x"}).ok()
+    names = [line.split()[-1].split("=")[0] for line in (diary.path / "env").read_text().splitlines()]
+    assert "ONE" in names
+    assert not {"SECRET", "OF_THE_PROCESS"} & set(names)
 
 
 def test_args(runtime: Runtime, bundle: Bundle, diary: Diary) -> None:
@@ -290,19 +302,24 @@ def test_failure_of_poststop(runtime: Runtime, bundle: Bundle, diary: Diary) -> 
     runtime.verb("state", container.id).fails("does not exist")
 
 
-@pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer"])
+@pytest.mark.parametrize("kind", ALL)
 def test_timeout(runtime: Runtime, bundle: Bundle, kind: str) -> None:
     command = "exec sleep 60"
     bundle.hook(kind, command, timeout=1)
     before = runtime.footprint(bundle)
     container = runtime.container(bundle)
     started = time.monotonic()
-    if kind == "startContainer":
+    if kind in ("startContainer", "poststart"):
         container.create().ok()
         outcome = container.start()
+    elif kind == "poststop":
+        container.create().ok()
+        outcome = container.delete().ok()  # a warning
+        assert "poststop hook" in outcome.err and "timeout" in outcome.err
     else:
         outcome = container.create()
-    outcome.fails(f"{kind} hook", "timeout")
+    if kind != "poststop":
+        outcome.fails(f"{kind} hook", "timeout")
     assert 0.9 < time.monotonic() - started < 8
     container.delete("--force")
     before.assert_unchanged()
@@ -329,10 +346,19 @@ def test_hook_within_its_timeout(runtime: Runtime, bundle: Bundle) -> None:
     ids=["missing", "relative", "not-executable", "timeout-0", "timeout-negative", "no-path"],
 )
 def test_bad_hooks(runtime: Runtime, bundle: Bundle, hook: dict[str, Any], words: tuple[str, ...]) -> None:
+    """Of each kind: `test_rules_hold_for_each_kind`."""
     bundle.config["hooks"] = {"createRuntime": [hook]}
     before = runtime.footprint(bundle)
     runtime.container(bundle).create().fails(*words)
     before.assert_unchanged()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_rules_hold_for_each_kind(runtime: Runtime, bundle: Bundle, kind: str) -> None:
+    """config.md: `path` MUST be absolute, `timeout` MUST be greater than zero."""
+    for hook, name in (({"path": "relative"}, "path"), ({"path": "/bin/true", "timeout": 0}, "timeout")):
+        bundle.config["hooks"] = {kind: [hook]}
+        runtime.container(bundle).create().fails(f"hooks.{kind}[0].{name}")
 
 
 @pytest.mark.needs_root

@@ -16,7 +16,9 @@ from referencing.jsonschema import DRAFT4
 from pyrunc.cli import features, spec
 from pyrunc.config.example import example
 from pyrunc.errors import PyruncError
+from pyrunc.linux.mounts.options import parse
 from pyrunc.validate._accept import accept
+from pyrunc.validate.basics import version_major
 from tests.support.payload import REPOSITORY
 
 OFFICIAL = REPOSITORY.parent / "shared" / "reference" / "runtime-spec-schema"
@@ -86,6 +88,76 @@ def test_features_are_valid_and_fixed() -> None:
     assert features.text() == features.text()
     assert features.text().startswith('{\n    "ociVersionMin"')
     assert (document["ociVersionMin"], document["ociVersionMax"]) == ("1.0.0", "1.3.0")
+
+
+def no_null(value: Any) -> bool:
+    """Whether nothing in there is null."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return all(map(no_null, value)) if isinstance(value, list) else value is not None
+
+
+def test_features_in_full() -> None:
+    """Every property that features.md has is there, and none is null, which would mean that nobody knows."""
+    document = features.document()
+    linux = document["linux"]
+    assert no_null(document)
+    assert document["hooks"] == [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ]
+    assert linux["cgroup"] == dict.fromkeys(("v1", "v2", "systemd", "systemdUser", "rdma"), True)
+    assert linux["seccomp"]["enabled"]
+    assert linux["seccomp"]["supportedFlags"] == linux["seccomp"]["knownFlags"]
+    assert linux["apparmor"] == linux["selinux"] == linux["netDevices"] == {"enabled": True}
+    assert linux["intelRdt"] == {"enabled": True, "schemata": True, "monitoring": True}
+    assert linux["mountExtensions"] == {"idmap": {"enabled": True}}
+    assert linux["memoryPolicy"]["flags"] == [
+        "MPOL_F_NUMA_BALANCING",
+        "MPOL_F_RELATIVE_NODES",
+        "MPOL_F_STATIC_NODES",
+    ]
+    assert len(linux["memoryPolicy"]["modes"]) == 7
+    assert {type(text) for text in document["annotations"].values()} == {str}
+    assert all(document["annotations"]) and document["annotations"]["pyrunc.version"]
+
+
+def test_features_are_recognised() -> None:
+    """features.md: the runtime MUST recognise each element in config.json."""
+    document = features.document()
+    linux = document["linux"]
+    filters, policy = linux["seccomp"], linux["memoryPolicy"]
+    arguments = [{"index": 0, "value": 0, "op": word} for word in filters["operators"]]
+    for version in (document["ociVersionMin"], document["ociVersionMax"]):
+        config: Any = {
+            "ociVersion": version,
+            "root": {"path": "rootfs"},
+            "process": {"cwd": "/", "args": ["x"], "capabilities": {"bounding": linux["capabilities"]}},
+            "hooks": {kind: [{"path": "/x"}] for kind in document["hooks"]},
+            "mounts": [{"destination": "/x", "type": "tmpfs", "options": document["mountOptions"]}],
+            "linux": {
+                "namespaces": [{"type": kind} for kind in linux["namespaces"]],
+                "seccomp": {
+                    "defaultAction": "SCMP_ACT_ALLOW",
+                    "architectures": filters["archs"],
+                    "flags": filters["knownFlags"],
+                    "syscalls": [
+                        {"names": ["keyctl"], "action": action, "args": arguments}
+                        for action in filters["actions"]
+                    ],
+                },
+            },
+        }
+        assert version_major(version) == "1" and accept(config)
+    options = parse(document["mountOptions"])
+    assert not options.data, "an option that is announced is none of a file system"
+    for mode in policy["modes"]:
+        config["linux"]["memoryPolicy"] = {"mode": mode, "nodes": "", "flags": policy["flags"]}
+        assert accept(config), mode
 
 
 def test_features_announce_what_the_tables_hold_and_nothing_refused() -> None:

@@ -26,6 +26,21 @@ def test_for_root() -> None:
     assert "uidMappings" not in config["linux"]
 
 
+@pytest.mark.parametrize("rootless", [False, True])
+def test_it_has_the_default_file_systems(rootless: bool) -> None:
+    """config-linux.md "Default Filesystems": they SHOULD be made available."""
+    config: Any = example(rootless, 0, 0, False)
+    types = {mount["destination"]: mount["type"] for mount in config["mounts"]}
+    # An ordinary user's sysfs is the host's, bound: the kernel gives no new one without a network namespace.
+    wanted = {
+        "/proc": "proc",
+        "/sys": "none" if rootless else "sysfs",
+        "/dev/pts": "devpts",
+        "/dev/shm": "tmpfs",
+    }
+    assert {path: types.get(path) for path in wanted} == wanted
+
+
 def test_for_an_ordinary_user() -> None:
     config: Any = example(True, 1000, 100, False)
     assert kinds(config) == {"pid", "ipc", "uts", "mount", "user"}

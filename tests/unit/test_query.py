@@ -13,6 +13,7 @@ from pyrunc.lifecycle.liveness import start_time
 from pyrunc.lifecycle.query import listing, state
 from pyrunc.store.record import Record
 from pyrunc.store.store import STATE, Store
+from tests.unit.test_cli_documents import official
 
 CREATED = "2026-01-02T03:04:05.6Z"
 
@@ -45,6 +46,14 @@ def test_state_byte_for_byte(store: Store) -> None:
         "owner": "",
     }
     assert state(store, "one") == json.dumps(expected, indent=2)
+
+
+def test_state_adheres_to_the_official_schema(store: Store) -> None:
+    """runtime.md: when serialized in JSON, the format MUST adhere to state-schema.json."""
+    put(store, "one", annotations={"a": "b"}, **own())
+    put(store, "two", pid=1 << 21, start_time=1)
+    for name in ("one", "two"):
+        official("state-schema.json").validate(json.loads(state(store, name)))
 
 
 def test_state_of_a_stopped_container(store: Store) -> None:

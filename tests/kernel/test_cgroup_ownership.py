@@ -1,0 +1,49 @@
+"""Who a container's cgroup belongs to where the kernel does not tell what to delegate (config-linux.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pyrunc.linux.cgroups.layout import layout
+from tests.support.payload import REPOSITORY
+
+pytestmark = [
+    pytest.mark.needs_root,
+    pytest.mark.skipif(layout().v2 is None, reason="this host mounts no cgroup2"),
+]
+
+#: Makes a delegated cgroup; prints which of its files belong to the container's user, and removes it.
+DELEGATE = """
+import json, os, sys
+from pyrunc.linux.cgroups.layout import Layout, layout
+from pyrunc.linux.cgroups.manager import choose
+config = {
+    "linux": {
+        "cgroupsPath": sys.argv[1],
+        "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 1000}],
+        "namespaces": [{"type": "cgroup"}],
+    },
+    "mounts": [{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}],
+    "process": {"user": {"uid": 5, "gid": 0}},
+}
+manager = choose(config, "id", Layout((), layout().v2), rootless=False)
+manager.create()
+names = [".", *os.listdir(manager.home)]
+print(json.dumps([name for name in names if os.stat(f"{manager.home}/{name}").st_uid == 100005]))
+manager.remove()
+"""
+
+
+def test_three_files_where_the_kernel_does_not_tell() -> None:
+    """Without /sys/kernel/cgroup/delegate the runtime MUST fall back to cgroup.procs, .subtree_control, .threads."""
+    hide = 'mount -t tmpfs none /sys/kernel/cgroup && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", hide, "sh", sys.executable, "-c", DELEGATE]
+    path = f"/pyrunc-test-{os.getpid()}-delegate"
+    done = subprocess.run([*command, path], cwd=REPOSITORY, stdout=subprocess.PIPE, check=True, timeout=60)
+    expected = [".", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
+    assert sorted(json.loads(done.stdout)) == expected
