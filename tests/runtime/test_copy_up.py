@@ -49,6 +49,24 @@ def test_everything_is_copied(runtime: Runtime) -> None:
     before.assert_unchanged()
 
 
+def test_deeply_nested_directories(runtime: Runtime) -> None:
+    """The image decides how deep; no stack and no usual limit of open files does."""
+    bundle = filled(runtime)
+    deep = bundle.rootfs / "area" / "/".join(["d"] * 700)
+    deep.mkdir(parents=True)
+    (deep / "file").write_text("at the bottom")
+    question = f"read /area/{'d/' * 700}file"
+    try:
+        said = runtime.ask(bundle, question, "stat /area/d")
+    finally:
+        for _ in range(700):  # shutil.rmtree would not
+            (deep / "file").unlink(missing_ok=True)
+            deep.rmdir()
+            deep = deep.parent
+    assert said[question] == "at the bottom"
+    assert said["stat /area/d"]["mode"] == 0o755
+
+
 def test_in_a_user_namespace(runtime: Runtime) -> None:
     """The new files belong to whom the old ones belong inside."""
     bundle = filled(runtime).map_ids(host=200000)

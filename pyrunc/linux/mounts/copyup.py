@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from errno import ENXIO
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from struct import pack, unpack_from
 
@@ -82,7 +83,7 @@ def _copy_in_child(
             if users >= 0:
                 _become_root_of(config, users)
             os.umask(0)
-            _copy_directory(source, target)
+            _copy_tree(source, os.open(".", _DIRECTORY, dir_fd=target))
             status = 0
         except OSError as error:
             name = error.filename if isinstance(error.filename, str) else ""
@@ -122,34 +123,58 @@ def _become_root_of(config: Config, namespace: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def _copy_directory(source: int, target: int) -> None:
-    """Copy every entry; both are descriptors of directories, `target` empty."""
-    listed = os.open(".", _DIRECTORY, dir_fd=source)
-    try:
-        for name in os.listdir(listed):
-            _copy_entry(name, listed, target)
-    finally:
-        os.close(listed)
+def _copy_tree(source: int, target: int) -> None:
+    """Copy all that is in one directory to another, empty one; both are descriptors.
+
+    Without recursion, and with one descriptor for each level, as the image decides how deep it goes. Only in the
+    tmpfs, which nobody else sees, `..` leads back: a directory of the image may be moved meanwhile.
+    """
+    _, most = getrlimit(RLIMIT_NOFILE)
+    setrlimit(RLIMIT_NOFILE, (most, most))
+    sources = [os.open(".", _DIRECTORY, dir_fd=source)]
+    left = [os.listdir(sources[0])]
+    here = target
+    inside: list[tuple[str, os.stat_result]] = []
+    while True:
+        if left[-1]:
+            name = left[-1].pop()
+            status = os.stat(name, dir_fd=sources[-1], follow_symlinks=False)
+            if S_ISDIR(status.st_mode):
+                os.mkdir(name, 0o700, dir_fd=here)
+                sources.append(os.open(name, _DIRECTORY, dir_fd=sources[-1]))
+                left.append(os.listdir(sources[-1]))
+                inside.append((name, status))
+                here = _step(name, here)
+            else:
+                _copy_entry(name, status, sources[-1], here)
+                _copy_attributes(name, status, here)
+        elif inside:
+            os.close(sources.pop())
+            left.pop()
+            here = _step("..", here)
+            _copy_attributes(*inside.pop(), here)
+        else:
+            return
 
 
-def _copy_entry(name: str, source: int, target: int) -> None:
-    status = os.stat(name, dir_fd=source, follow_symlinks=False)
+def _step(name: str, directory: int) -> int:
+    there = os.open(name, _DIRECTORY, dir_fd=directory)
+    os.close(directory)
+    return there
+
+
+def _copy_entry(name: str, status: os.stat_result, source: int, target: int) -> None:
     kind = status.st_mode
     if S_ISLNK(kind):
         os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
-    elif S_ISDIR(kind):
-        os.mkdir(name, 0o700, dir_fd=target)
-        below = os.open(name, _DIRECTORY, dir_fd=source)
-        new = os.open(name, _DIRECTORY, dir_fd=target)
-        try:
-            _copy_directory(below, new)
-        finally:
-            os.close(below)
-            os.close(new)
     elif S_ISREG(kind):
         _copy_file(name, source, target, status.st_size)
     else:
         os.mknod(name, kind, status.st_rdev, dir_fd=target)
+
+
+def _copy_attributes(name: str, status: os.stat_result, target: int) -> None:
+    kind = status.st_mode
     os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
     if not S_ISLNK(kind):
         os.chmod(name, kind & 0o7777, dir_fd=target)  # after chown, which takes set-id bits away
