@@ -11,6 +11,7 @@ from pyrunc.config.annotations import MOUNT_CONTEXT_TYPE
 from pyrunc.linux import apparmor, lsm, selinux
 from pyrunc.linux.cgroups.layout import Hierarchy, Layout
 from pyrunc.linux.cgroups.manager import choose
+from pyrunc.linux.mounts.flags import Context
 from pyrunc.plan.build import Choices, compile_program
 from pyrunc.plan.host import Host
 from pyrunc.plan.program import Program
@@ -181,3 +182,11 @@ def test_the_kernels_refusals_are_explained() -> None:
 
 def test_the_rooms_agree_on_the_modules() -> None:
     assert lsm.enabled() <= {lsm.APPARMOR, lsm.SELINUX} == Host(0, 0, False, {}).security_modules
+
+
+def test_mount_2_is_told_a_label_with_categories_in_quotes() -> None:
+    context = Context("tmpfs")
+    context.settings = ["mode=755", "context=system_u:object_r:file_t:s0:c1,c2", "rw"]
+    assert context.data() == 'mode=755,context="system_u:object_r:file_t:s0:c1,c2"'
+    context.settings = ['rootcontext="system_u:object_r:file_t:s0:c1,c2"']
+    assert context.data() == 'rootcontext="system_u:object_r:file_t:s0:c1,c2"'

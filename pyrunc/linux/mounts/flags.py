@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyrunc.kernel import constants as k
+from pyrunc.linux.selinux import CONTEXTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,5 +97,12 @@ class Context:
         return flags
 
     def data(self) -> str:
-        """The others, as the file system reads them."""
-        return ",".join([word for word in self.settings if word not in WORDS])
+        """The others, as the file system reads them. A label may hold commas, which quotes keep together (mount(8))."""
+        words = []
+        for word in self.settings:
+            name, equals, value = word.partition("=")
+            if name in CONTEXTS and "," in value and not value.startswith('"'):
+                word = f'{name}{equals}"{value}"'
+            if word not in WORDS:
+                words.append(word)
+        return ",".join(words)
