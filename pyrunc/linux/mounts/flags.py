@@ -98,11 +98,9 @@ class Context:
 
     def data(self) -> str:
         """The others, as the file system reads them. A label may hold commas, which quotes keep together (mount(8))."""
-        words = []
-        for word in self.settings:
-            name, equals, value = word.partition("=")
-            if name in CONTEXTS and "," in value and not value.startswith('"'):
-                word = f'{name}{equals}"{value}"'
-            if word not in WORDS:
-                words.append(word)
-        return ",".join(words)
+        return ",".join([_quoted(word) for word in self.settings if word not in WORDS])
+
+
+def _quoted(word: str) -> str:
+    name, _, value = word.partition("=")
+    return f'{name}="{value}"' if name in CONTEXTS and "," in value and value[:1] != '"' else word
