@@ -42,6 +42,16 @@ def test_files_and_directories_are_hidden(bundle: Path) -> None:
     assert (secret / "inner").read_text() == "secret"
 
 
+def test_slashes_at_the_end_of_files(bundle: Path) -> None:
+    (bundle / "rootfs/secret").write_text("secret")
+    (bundle / "rootfs/fixed").write_text("fixed")
+    config = config_of(PROC, DEV, maskedPaths=["/secret//"], readonlyPaths=["/fixed/"])
+    outcome = run(config, bundle, f"/bin/busybox cat /secret; {MOUNTS}")
+    assert outcome.failure == ""
+    assert "ro" in options(outcome.lines, "/fixed")
+    assert table(outcome.lines)["/secret"][2] == "tmpfs", "the container's /dev/null"
+
+
 def test_read_only_paths_with_what_is_below(bundle: Path) -> None:
     inner = {"destination": "/data/inner", "type": "tmpfs", "source": "t"}
     (bundle / "rootfs/file").touch()

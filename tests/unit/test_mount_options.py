@@ -105,6 +105,15 @@ def test_what_is_left_is_data() -> None:
     assert options.data == ["size=1k", "mode=755", "uid=0", "x", "y", 'context="a,b"', "z", "RO"]
 
 
+def test_a_context_is_told_to_the_newer_calls_without_its_quotes() -> None:
+    options = parse(['context="u:r:t:s0:c1,c2"', "fscontext=u:r:t:s0", 'name="x"'])
+    assert settings_of("tmpfs", options) == [
+        ("context", "u:r:t:s0:c1,c2"),
+        ("fscontext", "u:r:t:s0"),
+        ("name", '"x"'),
+    ]
+
+
 @given(st.lists(st.sampled_from(SPECIFIED), max_size=12))
 def test_a_bit_is_never_both_set_and_cleared(words: list[str]) -> None:
     options = parse(words)

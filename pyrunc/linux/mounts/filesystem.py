@@ -187,8 +187,18 @@ def settings_of(kind: str, options: Options, remount: bool = False) -> list[tupl
         if not equals:
             settings.append((word, None))
         elif name:
-            settings.append((name, value))
+            settings.append((name, _unquoted(name, value)))
     return settings
+
+
+def _unquoted(name: str, value: str) -> str:
+    """`value` for fsconfig(2), which unlike mount(2) takes SELinux contexts without the quotes around their commas."""
+    if value[:1] == value[-1:] == '"' and len(value) > 1:
+        from pyrunc.linux.selinux import CONTEXTS
+
+        if name in CONTEXTS:
+            return value[1:-1]
+    return value
 
 
 #: How a file system is made: by a context, by mount(2), by a context with overlay's layers one by one, not at all.
@@ -203,7 +213,13 @@ def way_of(kind: str, source: str, settings: Sequence[tuple[str, str | None]], o
     """
     if not is_long(source) and not any(is_long(value or name) for name, value in settings):
         return PAGE if any(options.flags.values()) else CONTEXT
-    total = sum([_size(name) + (1 + _size(value) if value else 0) + 1 for name, value in settings])
+    # A comma: there may have to be quotes around it (`flags.Context.data`).
+    total = sum(
+        [
+            _size(name) + (1 + _size(value) + 2 * ("," in value) if value else 0) + 1
+            for name, value in settings
+        ]
+    )
     if total <= PAGE_MAX + 1 and _size(source) <= PAGE_MAX:
         return PAGE
     if kind == "overlay" and not any(is_long(value or name) for name, value in layered(settings)):
