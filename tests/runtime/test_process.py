@@ -342,6 +342,31 @@ def test_runtime_is_not_to_be_found_inside(runtime: Runtime) -> None:
         os.close(os.open(target, os.O_RDWR))
 
 
+def test_what_is_of_other_platforms_is_ignored(runtime: Runtime) -> None:
+    """config.md "Platform-specific configuration"."""
+    bundle = runtime.bundle()
+    bundle.config["windows"] = {"layerFolders": ["C:\\layer"]}
+    bundle.config["solaris"] = {"limitpriv": "default"}
+    bundle.config["vm"] = {"kernel": {"path": "/vmlinuz"}}
+    bundle.config["zos"] = {"namespaces": [{"type": "ipc"}]}
+    bundle.config["freebsd"] = {"jail": {"host": "new"}}
+    bundle.process["commandLine"] = "cmd /c exit 5"
+    bundle.process["user"]["username"] = "nobody-of-this-name"
+    assert runtime.ask(bundle, "pid", "ids")["pid"] == 1
+
+
+@pytest.mark.needs_root  # for an ordinary user nothing goes without a user namespace
+def test_without_anything_of_linux(runtime: Runtime) -> None:
+    """`linux` is optional: every namespace is the caller's then."""
+    bundle = runtime.bundle()
+    del bundle.config["linux"]
+    bundle.config["mounts"] = []  # needs a mount namespace
+    bundle.config.pop("hostname", None)
+    said = runtime.ask(bundle, "uname", "pid")
+    assert said["uname"]["hostname"] == os.uname().nodename
+    assert said["pid"] > 1
+
+
 def test_unknown_properties_are_ignored(runtime: Runtime) -> None:
     bundle = runtime.bundle()
     bundle.config["org.example.unknown"] = {"a": 1}
