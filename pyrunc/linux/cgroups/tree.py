@@ -63,7 +63,8 @@ def below(path: str) -> Iterator[tuple[int | None, str]]:
 
     Each is the descriptor of the cgroup above, valid until the next one is asked for, and its name there; at last
     None and `path` itself. A container that may make cgroups may nest them deeper than a path, a stack or a
-    table of descriptors reaches, so this steps down and up again by descriptors, one at a time. Raises KernelError.
+    table of descriptors reaches, so this steps down and up again by descriptors, one at a time; no cgroup ever gets
+    another parent, so `..` leads back. Raises KernelError.
     """
     here = -1
     try:
