@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from pyrunc.linux.cgroups.layout import layout
+from pyrunc.linux.cgroups.layout import Layout, layout
+from pyrunc.linux.cgroups.manager import choose
 from tests.support.payload import REPOSITORY
 
 pytestmark = [
@@ -47,3 +49,17 @@ def test_three_files_where_the_kernel_does_not_tell() -> None:
     done = subprocess.run([*command, path], cwd=REPOSITORY, stdout=subprocess.PIPE, check=True, timeout=60)
     expected = [".", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
     assert sorted(json.loads(done.stdout)) == expected
+
+
+@pytest.mark.parametrize(
+    "namespaces", [[], [{"type": "cgroup", "path": "/proc/1/ns/cgroup"}], [{"type": "pid"}]]
+)
+def test_not_without_a_cgroup_namespace_of_its_own(namespaces: list[dict[str, str]]) -> None:
+    """SHOULD NOT: whoever sees the whole hierarchy is to own no part of it."""
+    linux = {"uidMappings": [{"containerID": 0, "hostID": 100000, "size": 1000}]}
+    mount = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}
+    host = Layout((), layout().v2)
+    for listed, owner in ((namespaces, -1), ([{"type": "cgroup"}], 100000)):
+        config: Any = {"linux": {**linux, "namespaces": listed}, "mounts": [mount]}
+        manager: Any = choose(config, "box", host, rootless=False)
+        assert manager.owner == owner
