@@ -99,6 +99,24 @@ def test_limits(resources: dict[str, Any], expected: dict[str, Any]) -> None:
     assert {name: value for name, (_, value) in of_resources(resources, NEW).items()} == expected
 
 
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {"unified": {"memory.max": "9" * 30}},
+        {"unified": {"memory.max": "9" * 5000}},
+        {"unified": {"memory.max": "99999999T"}},
+        {"unified": {"memory.max": "\u0661\u0662"}},
+        {"unified": {"cpu.max": "9" * 30}},
+        {"unified": {"cpuset.cpus": "9" * 5000}},
+        {"cpu": {"quota": 2**63 - 1}},
+        {"cpu": {"cpus": "0-" + "9" * 5000}},
+    ],
+)
+def test_what_no_property_can_hold_is_left_to_the_kernel(resources: dict[str, Any]) -> None:
+    """Which says what it does not take when the file is written; so it is no limit that is lost."""
+    assert of_resources(resources, NEW) == {}
+
+
 def test_an_old_systemd_is_not_asked_for_what_it_does_not_know() -> None:
     resources = {
         "cpu": {"period": 50000, "quota": 5000, "cpus": "0", "mems": "0", "idle": 1, "shares": 1024},

@@ -152,7 +152,8 @@ def _quota(quota: int, period: int, version: int) -> Properties:
         found["CPUQuotaPeriodUSec"] = ("t", period)
     if quota:
         per_second = _per_second(quota, period or _DEFAULT_PERIOD) if quota > 0 else INFINITY
-        found["CPUQuotaPerSecUSec"] = ("t", per_second)
+        if per_second <= INFINITY:  # else it is more than any kernel takes, which says so when it is written
+            found["CPUQuotaPerSecUSec"] = ("t", per_second)
     return found
 
 
@@ -171,7 +172,7 @@ def bit_mask(text: str) -> bytes:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         last = last if dash else first
-        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < 1 << 13):
+        if not 0 <= _whole(first) <= _whole(last) < 1 << 13:
             return b""
         bits |= (1 << int(last) + 1) - (1 << int(first))
     return bits.to_bytes((bits.bit_length() + 7) // 8, "little")
@@ -237,7 +238,9 @@ def _unified(values: Mapping[str, str], version: int) -> Properties:
             found["CPUWeight"] = ("t", 0)
         elif name == "cpu.max" and 1 <= len(words) <= 2:
             quota = -1 if words[0] == "max" else _number(words[0])
-            found |= _quota(quota, max(_number(words[1]), 0) if len(words) == 2 else 0, version)
+            period = _number(words[1]) if len(words) == 2 else 0
+            if period >= 0 and (quota >= 0 or words[0] == "max"):
+                found |= _quota(quota, period, version)
         elif name == "cpuset.cpus":
             found |= _cpuset(text, "", version)
         elif name == "cpuset.mems":
@@ -248,12 +251,18 @@ def _unified(values: Mapping[str, str], version: int) -> Properties:
 
 
 def _number(text: str) -> int:
-    """A number of a cgroup's file (bytes may have a unit, K to T), -1 for what is none."""
+    """A number of a cgroup's file (bytes may have a unit, K to T), -1 for what is none or of more than 64 bits."""
     factor = 1 << 10 * ("KMGT".find(text[-1:].upper()) + 1) if text[-1:].isalpha() else 1
     digits = text[:-1] if text[-1:].isalpha() else text
-    if not digits.isdecimal() or (text[-1:].isalpha() and factor == 1):
+    if text[-1:].isalpha() and factor == 1:
         return -1
-    return int(digits) * factor
+    number = _whole(digits) * factor
+    return number if 0 <= number <= INFINITY else -1
+
+
+def _whole(digits: str) -> int:
+    """The number of up to 20 ASCII digits, -1 for what is none."""
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= 20 else -1
 
 
 def of_devices(devices: Any) -> Properties:
