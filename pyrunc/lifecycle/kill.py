@@ -31,7 +31,8 @@ def kill(store: Store, container_id: str, signal: str, *, stopped_is_fine: bool 
         record = load(directory)
         status = current(directory, record)
         whole = number == SIGKILL and (not record.pid_namespace_private or _holds_frozen(record))
-        if whole and status != CREATING and kill_cgroup(record):
+        # Without a pid `create` was killed before anything was in the cgroup: who is there is not ours.
+        if whole and record.pid and status != CREATING and kill_cgroup(record):
             return
         if status == STOPPED and stopped_is_fine:
             return

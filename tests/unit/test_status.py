@@ -288,6 +288,20 @@ def test_sigkill_without_a_pid_namespace_ends_all(containers: Containers, init_e
 
 
 @ROOT
+def test_sigkill_to_what_a_killed_create_left_hits_nobody(containers: Containers) -> None:
+    """It never told of its init, so whoever is in the cgroup that it was about to make is somebody else's."""
+    manager = containers.cgroup()
+    other = containers.process()
+    enter(manager, other.pid)
+    record = Record("one", "/b", "/b/rootfs", cgroup=manager.record(), pid_namespace_private=False)
+    with containers.store.create("one") as directory:
+        directory.save(record)
+    with pytest.raises(PyruncError, match="not running"):
+        kill(containers.store, "one", "KILL")
+    assert other.poll() is None
+
+
+@ROOT
 def test_sigkill_reaches_a_paused_container(containers: Containers) -> None:
     manager = containers.cgroup()
     record = containers.make(cgroup=manager.record())
