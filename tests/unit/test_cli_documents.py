@@ -126,6 +126,29 @@ def test_features_in_full() -> None:
     assert all(document["annotations"]) and document["annotations"]["pyrunc.version"]
 
 
+def test_features_hold_nothing_else() -> None:
+    """features.md: MUST NOT contain properties that the version `ociVersionMax` does not define."""
+    official("features-schema.json")  # or skip
+    linux = json.loads((OFFICIAL / "features-linux.json").read_text())["linux"]
+
+    def undefined(value: Any, schema: Any, path: str) -> list[str]:
+        if not isinstance(value, dict) or "properties" not in schema:
+            return []
+        found = [f"{path}.{name}" for name in value if name not in schema["properties"]]
+        for name, below in schema["properties"].items():
+            found += undefined(value.get(name), below, f"{path}.{name}")
+        return found
+
+    document = features.document()
+    top = json.loads((OFFICIAL / "features-schema.json").read_text())
+    assert [name for name in document if name not in top["properties"]] == []
+    assert undefined(document["linux"], linux, "linux") == []
+    assert undefined({**document["linux"], "more": 1, "cgroup": {"v3": 1}}, linux, "linux") == [
+        "linux.more",
+        "linux.cgroup.v3",
+    ]
+
+
 def test_features_are_recognised() -> None:
     """features.md: the runtime MUST recognise each element in config.json."""
     document = features.document()
