@@ -19,6 +19,8 @@ from pyrunc.store.store import STATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyrunc.log import Log
     from pyrunc.store.record import Record
     from pyrunc.store.store import Directory, Store
@@ -115,7 +117,10 @@ def _end_without_record(directory: Directory, log: Log) -> None:
         log.warning(f"its processes, should there be any, were not found: {error}")
         return
     # What was made for it nobody knows any more; its own cgroup surely is what it used last.
-    manager = restore({**(chosen.record() or {}), "made": [*chosen.paths().values()]})
+    found: dict[str, Any] = {**(chosen.record() or {}), "made": [*chosen.paths().values()]}
+    if "systemd" in found:
+        found["systemd"]["ours"] = True
+    manager = restore(found)
     if manager.pids():
         manager.kill()
     manager.remove()
