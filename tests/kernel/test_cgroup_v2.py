@@ -339,7 +339,7 @@ def test_delegation(top: str) -> None:
             "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 1000}],
             "namespaces": [{"type": "cgroup"}],
         },
-        "mounts": [{"destination": "/sys/fs/cgroup", "type": "cgroup"}],
+        "mounts": [{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}],
         "process": {"user": {"uid": 5, "gid": 0}},
     }
     manager: Any = choose(config, "id", HOST, rootless=False)

@@ -40,7 +40,7 @@ def has_resctrl() -> bool:
 #: What a bundle needs of a host beyond an ordinary one, and what it is refused with where that is missing.
 NEEDS: dict[str, tuple[Callable[[], bool], tuple[str, ...]]] = {
     "cgroups-hugetlb": (lambda: has_controller("hugetlb"), ("hugepageLimits", "hugetlb")),
-    "cgroups-network": (lambda: has_controller("net_cls"), ("linux.resources.network.classID", "net_cls")),
+    "cgroups-network": (lambda: has_controller("net_cls"), ("linux.resources.network.classID",)),
     # No test machine has the device that it names.
     "cgroups-rdma": (lambda: False, ("linux.resources.rdma", "rdma")),
     "cgroups-unified": (lambda: layout().pure_v2, ("linux.resources.unified", "cgroup v1")),

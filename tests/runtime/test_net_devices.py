@@ -336,7 +336,8 @@ def test_device_that_cannot_move(runtime: Runtime, outside: NetworkNamespace) ->
     outside.ip("address", "add", "192.0.2.200/32", "dev", "lo")
     before = outside.shown("address", "show", "dev", "lo")
     bundle = bundle_with(runtime, {"lo": {"name": "lo1"}})
-    outside.around(runtime).run(bundle).fails("linux.netDevices.lo", "move network device lo", "immutable")
+    outcome = outside.around(runtime).run(bundle).fails("linux.netDevices.lo", "move network device lo")
+    assert "immutable" in outcome.err or "invalid argument" in outcome.err  # what older kernels say
     assert outside.shown("address", "show", "dev", "lo") == before
 
 

@@ -277,8 +277,8 @@ class Bus:
         code, contents = ffi.new("char *"), ffi.new("char **")
         while self._done(self._lib.sd_bus_message_peek_type(message, code, contents)) > 0:
             kind = code[0].decode()
-            if kind in _NUMBERS:
-                number = ffi.new(_NUMBERS[kind])
+            if kind in _NUMBERS or kind == "h":  # a descriptor, which stays the message's
+                number = ffi.new(_NUMBERS.get(kind, "int *"))
                 self._done(self._lib.sd_bus_message_read_basic(message, code[0], number))
                 values.append(bool(number[0]) if kind == "b" else number[0])
             elif kind in _TEXTS:
