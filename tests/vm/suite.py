@@ -101,6 +101,7 @@ PARTS = (
 #: Why a test may be skipped in the guest; a test that gives another reason could have run there, and fails the run.
 SKIPS = (
     r"this host has cgroup v2(, which may delegate to ordinary users| only, where these do not exist)?",
+    r"this host has cgroup v2, where a frozen process can be killed",
     r"this host (lacks no controller|has systemd|has AppArmor|has no SELinux|labels processes)",
     r"this host has no real-time budgets of cgroups",
     r"this host's tests run as root, who may do all",
