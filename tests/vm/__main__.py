@@ -81,6 +81,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "network": options.net,
         "memory": options.memory,
         "cpus": options.cpus,
+        "security": options.security,
     }
 
 
@@ -100,6 +101,7 @@ def _options() -> argparse.Namespace:
     add("--net", action="store_true", help="let the guest reach what this machine reaches")
     add("--memory", default="2G")
     add("--cpus", type=int, default=2)
+    add("--security", choices=list(recipe.SECURITY), default="apparmor", help="what labels processes")
     add(
         "--timeout",
         type=float,

@@ -53,12 +53,13 @@ class Machine:
         memory: str = "2G",
         cpus: int = 2,
         bound: bool = False,
+        security: str = "apparmor",
     ) -> None:
         """Boot, and wait until commands can be given.
 
         After `lifetime` seconds everything ends, whatever becomes of the caller; with `bound` it ends with the
         caller, too. `shares` are seen live at the same paths. `keep`: changes to the disk stay in the image.
-        `network`: the guest reaches what the host reaches. Raises VmError.
+        `network`: the guest reaches what the host reaches. `security`: see `recipe.SECURITY`. Raises VmError.
         """
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
@@ -72,11 +73,11 @@ class Machine:
         }
         for number, share in enumerate(shares):
             self._start_share_daemon(number, share)
-        self._start_qemu(network, memory, cpus)
+        self._start_qemu(network, memory, cpus, security)
         self._wait_until_ready()
         self._mount_shares()
 
-    def _start_qemu(self, network: bool, memory: str, cpus: int) -> None:
+    def _start_qemu(self, network: bool, memory: str, cpus: int, security: str) -> None:
         snapshot = "off" if self.state["keep"] else "on"
         restrict = "off" if network else "on"
         forward = f"hostfwd=tcp:127.0.0.1:{self.state['port']}-:22"
@@ -89,7 +90,7 @@ class Machine:
             "-m": memory,
             "-object": f"memory-backend-memfd,id=ram,size={memory},share=on",
             "-kernel": str(image.KERNEL),
-            "-append": " ".join(recipe.KERNEL_ARGUMENTS),
+            "-append": " ".join([*recipe.KERNEL_ARGUMENTS, *recipe.SECURITY[security]]),
             "-serial": f"file:{self.console}",
             "-drive": f"if=none,id=disk,file={image.IMAGE},format=raw,cache=unsafe,snapshot={snapshot}",
             "-netdev": f"user,id=net,restrict={restrict},{forward}",

@@ -41,7 +41,7 @@ DISABLED_UNITS = """
 
 MASKED_UNITS = """
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer
-    e2scrub_reap.service fstrim.timer systemd-tmpfiles-clean.timer
+    e2scrub_reap.service fstrim.timer selinux-autorelabel-mark.service systemd-tmpfiles-clean.timer
     getty@tty1.service serial-getty@ttyS0.service
 """.split()
 
@@ -85,6 +85,11 @@ KERNEL_ARGUMENTS = """
     console=ttyS0 quiet panic=-1 root=/dev/nvme0n1 rootfstype=ext4 rw fsck.mode=skip
     net.ifnames=0 mitigations=off tsc=reliable rcupdate.rcu_expedited=1 systemd.show_status=no
 """.split()
+
+
+#: How the kernel is told which security module labels processes. SELinux only logs what it would refuse: nothing in the
+#: image has the file labels of its policy.
+SECURITY = {"apparmor": [], "selinux": ["security=selinux", "enforcing=0"]}
 
 
 def packages(*sections: str) -> list[str]:

@@ -22,7 +22,7 @@ from tests.support.payload import REPOSITORY
 from tests.vm import machine
 from tests.vm.image import say
 from tests.vm.machine import Machine
-from tests.vm.recipe import TREE, USER
+from tests.vm.recipe import SECURITY, TREE, USER
 
 #: Seconds from the first boot to the last test; what is left then is not run, and the status is 124.
 DEADLINE = 3600
@@ -47,6 +47,7 @@ class Part:
     tests: tuple[str, ...]
     user: str = "root"
     around: tuple[str, ...] = ()
+    security: str = "apparmor"
     settings: dict[str, str] = field(default_factory=dict)
 
     def command(self, more: Sequence[str]) -> list[str]:
@@ -87,6 +88,12 @@ _LIMITED = tuple(
 #: A cgroup that systemd has delegated to the user: where containers go with the cgroupfs manager.
 _DELEGATED = ("systemd-run", "--user", "--scope", "--quiet", "--property", "Delegate=yes")
 
+#: Labels that Debian's policy has for containers.
+_LABELS = {
+    "PYRUNC_TEST_SELINUX_PROCESS": "system_u:system_r:container_t:s0:c1,c2",
+    "PYRUNC_TEST_SELINUX_MOUNT": "system_u:object_r:container_file_t:s0:c1,c2",
+}
+
 PARTS = (
     Part("runtime", ("tests/kernel", "tests/runtime")),
     Part("runtime-systemd", _MANAGED, settings=_SYSTEMD),
@@ -96,13 +103,19 @@ PARTS = (
     Part("engines-cgroupfs", _LIMITED),
     Part("podman-rootless", _PODMAN, user=USER, settings=_SYSTEMD),
     Part("podman-rootless-cgroupfs", _LIMITED, user=USER, around=_DELEGATED),
+    Part(
+        "selinux",
+        ("tests/kernel/test_labels.py", *_runtime("labels keyring bundles lifecycle")),
+        security="selinux",
+        settings=_LABELS,
+    ),
 )
 
 #: Why a test may be skipped in the guest; a test that gives another reason could have run there, and fails the run.
 SKIPS = (
     r"this host has cgroup v2(, which may delegate to ordinary users| only, where these do not exist)?",
     r"this host has cgroup v2, where a frozen process can be killed",
-    r"this host (lacks no controller|has systemd|has AppArmor|has no SELinux|labels processes)",
+    r"this host (lacks no controller|has systemd|has (no )?AppArmor|has (no )?SELinux|labels processes)",
     r"this host has no real-time budgets of cgroups",
     r"this host's tests run as root, who may do all",
     r"the kernel is older than the newest of these calls",
@@ -142,13 +155,26 @@ def run(parts: Sequence[str] | None, lifetime: float, arguments: Sequence[str]) 
     chosen = [part for part in PARTS if not parts or part.name in parts]
     shutil.rmtree(RESULTS, ignore_errors=True)
     RESULTS.mkdir(parents=True)
+    tallies: list[Tally] = []
+    for security in SECURITY:
+        wanted = [part for part in chosen if part.security == security]
+        if wanted and (status := _run_parts(security, wanted, deadline, arguments, tallies)):
+            return status
+    return _verdict(tallies)
+
+
+def _run_parts(
+    security: str, parts: Sequence[Part], deadline: float, arguments: Sequence[str], tallies: list[Tally]
+) -> int:
+    """Boot a guest for these parts, build there and run them; gives the exit status of the build."""
     begun = time.monotonic()
-    with machine.started(f"test-{os.getpid()}", lifetime=lifetime, bound=True) as guest:
-        say(f"boot {time.monotonic() - begun:.0f} s")
+    lifetime = max(1.0, deadline - begun)
+    with machine.started(f"test-{os.getpid()}", lifetime=lifetime, bound=True, security=security) as guest:
+        say(f"boot {time.monotonic() - begun:.0f} s ({security})")
         if status := _build(guest):
             return status
-        tallies = [_run_part(guest, part, deadline - time.monotonic(), arguments) for part in chosen]
-    return _verdict(tallies)
+        tallies += [_run_part(guest, part, deadline - time.monotonic(), arguments) for part in parts]
+    return 0
 
 
 def _build(guest: Machine) -> int:
@@ -216,7 +242,7 @@ def _verdict(tallies: Sequence[Tally]) -> int:
             print(f"  {tally.name}: {len(names)} × {reason}")
             if not any(re.fullmatch(allowed, reason) for allowed in SKIPS):
                 unwanted += [f"{name}: {reason}" for name in names]
-    print("\nthe guest: cgroup v2, systemd, AppArmor")
+    print("\nthe guest: cgroup v2, systemd, AppArmor or SELinux")
     for tally in tallies:
         print(f"  {tally.line()}")
     if unwanted:
