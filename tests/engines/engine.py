@@ -79,8 +79,11 @@ class Engine:
 
     @property
     def cgroup_parent(self) -> str:
-        """Below which all its containers are: a path, or a slice of systemd."""
-        return f"{self.tag}.slice" if SYSTEMD else f"/{self.tag}"
+        """Below which all its containers are: a slice of systemd, or a path; an ordinary user's is beside his own."""
+        if SYSTEMD:
+            return f"{self.tag}.slice"
+        own = Path("/proc/self/cgroup").read_text().rpartition(":")[2].strip()
+        return f"{os.path.dirname(own).rstrip('/')}/{self.tag}" if os.geteuid() else f"/{self.tag}"
 
     @property
     def default_state(self) -> Path:

@@ -368,7 +368,8 @@ print(open("/proc/self/cgroup").read().splitlines()[-1])
 def test_pure_v2_view(top: str) -> None:
     # Where /sys/fs/cgroup itself is cgroup2, that is what the host has, whatever /proc/self/cgroup lists.
     root = Path(__file__).parents[2]
-    command = 'mount --make-rprivate / && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
+    # A bind mount: to mount the hierarchy anew would change the flags that the host has mounted it with.
+    command = f'mount --make-rprivate / && mount --bind {MOUNT} /sys/fs/cgroup && exec "$@"'
     words = ["unshare", "-m", "sh", "-c", command, "sh", sys.executable, "-c", PURE_VIEW, str(root), top[1:]]
     result = subprocess.run(words, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
