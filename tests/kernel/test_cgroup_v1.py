@@ -18,6 +18,7 @@ from pyrunc.errors import KernelError, PyruncError
 from pyrunc.linux.cgroups import files, tree
 from pyrunc.linux.cgroups.layout import Layout, layout
 from pyrunc.linux.cgroups.manager import choose, restore
+from pyrunc.linux.cgroups.v1 import freezer
 from tests.support.cgroups import enter
 
 HOST = layout()
@@ -43,8 +44,7 @@ def top() -> Iterator[str]:
     left = below_cgroups(path)
     for directory in left:
         if "freezer" in directory:
-            for cgroup in reversed(list(tree.below(directory))):
-                files.write(cgroup, "freezer.state", "THAWED")
+            freezer.thaw_all(directory)
         for pid in tree.pids(directory):
             os.kill(pid, signal.SIGKILL)
     for directory in left:
