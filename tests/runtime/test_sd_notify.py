@@ -12,6 +12,9 @@ import pytest
 from tests.support.runtime import Runtime, wait_for
 from tests.support.service_manager import ServiceManager
 
+#: In a new network namespace a datagram socket has room for ten messages, whatever the host gives.
+SHORT_QUEUES = ["unshare", "--net"]
+
 
 @pytest.fixture
 def manager(folder: Path) -> Iterator[ServiceManager]:
@@ -156,6 +159,7 @@ def test_a_manager_that_keeps_barriers(runtime: Runtime, folder: Path) -> None:
 
 def test_flood(runtime: Runtime, manager: ServiceManager) -> None:
     """A container that never stops talking is slowed down: the runtime's time is the host's."""
+    runtime.prefix = SHORT_QUEUES
     bundle = runtime.bundle().ask(*(f"notify STATUS={number}" for number in range(100)))
     before = time.monotonic()
     running = runtime.spawn(
@@ -170,6 +174,7 @@ def test_flood(runtime: Runtime, manager: ServiceManager) -> None:
 
 def test_a_manager_that_is_busy(runtime: Runtime, manager: ServiceManager) -> None:
     """Its socket is full: the container waits, its signals are forwarded all the same, and nothing is lost."""
+    runtime.prefix = SHORT_QUEUES
     bundle = runtime.bundle().ask(*(f"notify STATUS={number}" for number in range(40)), "sleep")
     container = runtime.container(bundle)
     words = ("run", "--bundle", runtime.put(bundle, container.id), container.id)

@@ -17,6 +17,7 @@ from pyrunc.errors import KernelError
 from pyrunc.lifecycle import seccomp_agent
 from tests.runtime.test_seccomp import everything, rule
 from tests.support.bundle import Bundle
+from tests.support.patience import patient
 from tests.support.runtime import Runtime, wait_for
 from tests.support.seccomp_agent import agent
 
@@ -333,7 +334,7 @@ def test_an_agent_that_accepts_nobody(runtime: Runtime, tmp_path: Path, nnp: boo
             container.create().ok()
         words = ["start"] if nnp else ["create", "--bundle", runtime.put(bundle, container.id)]
         waiting = runtime.spawn(*words, container.id)
-        time.sleep(0.5)
+        time.sleep(patient(0.5))
         container.delete("--force").ok()
         waiting.wait().fails("init ended before the seccomp agent" if nnp else "interrupted by SIGTERM")
 

@@ -11,7 +11,7 @@ import os
 
 import pytest
 
-ALLOWED = ("this host ", "the kernel ")
+ALLOWED = ("this host", "the kernel")
 unwanted: list[str] = []
 
 

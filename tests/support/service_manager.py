@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import socket
 import struct
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
+
+from pyrunc.kernel.constants import CLONE_NEWNET
+
+
+def _socket(in_new_network: bool) -> socket.socket:
+    """A datagram socket; in a new network namespace its queue has ten places, systemd gives its host's 512."""
+    made: list[socket.socket] = []
+
+    def make() -> None:
+        if in_new_network:
+            assert ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) == 0
+        made.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+
+    thread = threading.Thread(target=make)  # only this thread leaves the host's network, and ends
+    thread.start()
+    thread.join()
+    return made[0]
 
 
 class ServiceManager:
@@ -23,7 +42,7 @@ class ServiceManager:
         #: (pid of the sender, text, how many descriptors came with it), in the order of arrival.
         self.heard: list[tuple[int, str, int]] = []
         self._kept: list[int] = []
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket = _socket(in_new_network=not self.name.startswith("@") and os.geteuid() == 0)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._socket.bind("\0" + self.name[1:] if self.name.startswith("@") else self.name)
 
