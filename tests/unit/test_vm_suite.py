@@ -58,3 +58,12 @@ def test_parts_name_files_that_exist() -> None:
 def test_the_guest_has_what_the_tests_want() -> None:
     assert {"gcc", "runc", "podman", "docker.io", "apparmor", "systemd-sysv"} <= set(recipe.guest_packages())
     assert "qemu-system-x86" in recipe.emulator_packages()
+
+
+def test_what_passes_at_the_second_try_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = tmp_path / "part.xml"
+    result.write_text(JUNIT.format(kind="failure", message="assert 0"))
+    tally = suite.Tally("part", 0, 1.0, late=True)
+    suite._count(tally, result)
+    assert suite._verdict([tally]) == 0
+    assert "passed alone:\n  tests.a::test_two" in capsys.readouterr().out

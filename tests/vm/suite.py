@@ -27,6 +27,9 @@ from tests.vm.recipe import SECURITY, TREE, USER
 #: Seconds from the first boot to the last test; what is left then is not run, and the status is 124.
 DEADLINE = 3600
 
+#: How many tests of a part may fail and be run again; if more fail, something is wrong.
+AGAIN_MAX = 10
+
 #: Where the results are put: one JUnit file for each part, with the reason of every skip.
 RESULTS = REPOSITORY / "build" / "test-vm"
 
@@ -50,10 +53,15 @@ class Part:
     security: str = "apparmor"
     settings: dict[str, str] = field(default_factory=dict)
 
-    def command(self, more: Sequence[str]) -> list[str]:
-        """The words to run there."""
+    def command(self, more: Sequence[str], *, again: bool = False) -> list[str]:
+        """The words to run there; `again`: only what has just failed, one test after the other."""
         env = [f"{name}={value}" for name, value in {**_SETTINGS, **self.settings}.items()]
-        result = [f"--junitxml={self.result()}", "-o", f"cache_dir=/var/tmp/pytest-{self.user}"]
+        result = ["-o", f"cache_dir=/var/tmp/pytest-{self.user}"]
+        result += (
+            ["--last-failed", "--last-failed-no-failures", "none", "-n", "0"]
+            if again
+            else [f"--junitxml={self.result()}"]
+        )
         return [*self.around, "env", *env, *_PYTEST, *result, *(more or self.tests)]
 
     def result(self) -> str:
@@ -126,20 +134,28 @@ SKIPS = (
 
 @dataclass
 class Tally:
-    """How a part went."""
+    """How a part went. `late`: what failed has passed when it was run again."""
 
     name: str
     status: int
     seconds: float
     tests: int = 0
     failed: int = 0
+    failures: list[str] = field(default_factory=list)
+    late: bool = False
     skips: dict[str, list[str]] = field(default_factory=dict)
 
     def line(self) -> str:
         """For people."""
         skipped = sum(map(len, self.skips.values()))
         passed = self.tests - self.failed - skipped
-        word = "ok" if not self.status else f"status {self.status}"
+        word = (
+            f"status {self.status}"
+            if self.status
+            else "ok, the failed ones at the second try"
+            if self.late
+            else "ok"
+        )
         return (
             f"{self.name:18} {passed:5} passed {self.failed:4} failed {skipped:4} skipped"
             f" {self.seconds / 60:5.1f} min  {word}"
@@ -216,6 +232,14 @@ def _run_part(guest: Machine, part: Part, remaining: float, arguments: Sequence[
         guest.execute(["cat", part.result()], part.user, folder="/", stdin=subprocess.DEVNULL, stdout=file)
     tally = Tally(part.name, status, time.monotonic() - begun)
     _count(tally, kept)
+    if status == 1 and 0 < tally.failed <= AGAIN_MAX:
+        # An emulated machine stands still now and then for longer than a test allows for. What is wrong stays so.
+        say(f"{part.name}: the failed ones once more, alone")
+        command = part.command(arguments, again=True)
+        limit = max(1.0, limit - (time.monotonic() - begun))
+        tally.status = guest.execute(command, part.user, folder=TREE, timeout=limit, stdin=subprocess.DEVNULL)
+        tally.late = tally.status == 0
+        tally.seconds = time.monotonic() - begun
     return tally
 
 
@@ -226,10 +250,12 @@ def _count(tally: Tally, result: Path) -> None:
         return  # pytest did not come to its end; its status says so
     for case in cases:
         tally.tests += 1
-        tally.failed += case.find("failure") is not None or case.find("error") is not None
+        name = f"{case.get('classname')}::{case.get('name')}"
+        if case.find("failure") is not None or case.find("error") is not None:
+            tally.failed += 1
+            tally.failures.append(name)
         skip = case.find("skipped")
         if skip is not None:
-            name = f"{case.get('classname')}::{case.get('name')}"
             tally.skips.setdefault(skip.get("message", ""), []).append(name)
 
 
@@ -245,6 +271,10 @@ def _verdict(tallies: Sequence[Tally]) -> int:
     print("\nthe guest: cgroup v2, systemd, AppArmor or SELinux")
     for tally in tallies:
         print(f"  {tally.line()}")
+    for tally in tallies:
+        if tally.late:
+            print(f"\n{tally.name}: failed among the others, passed alone:")
+            print("\n".join(f"  {name}" for name in tally.failures))
     if unwanted:
         print(
             "\nskipped, though the guest could run them (or SKIPS of tests/vm/suite.py must know the reason):"
