@@ -461,6 +461,7 @@ def test_hooks_of_run(runtime: Runtime, bundle: Bundle, diary: Diary, folder: Pa
     assert diary.lines() == ALL
 
 
+@pytest.mark.needs_root
 def test_a_hook_in_a_joined_pid_namespace_is_told_the_pid_there(runtime: Runtime) -> None:
     """The pid of the state is one that the hook can use: neither 1, which is somebody else, nor the host's."""
     with runtime.running(runtime.bundle().sleeper()) as other:

@@ -81,7 +81,7 @@ _MANAGED = _runtime("cgroups cgroups_v2 cgroup_limits_bite concurrency lifecycle
 
 #: As an ordinary user: what such a container is refused or granted otherwise than root's.
 _ROOTLESS = _runtime(
-    "cgroup_limits_bite cgroups concurrency hooks lifecycle root_and_mounts run seccomp_and_init state_and_list"
+    "cgroup_limits_bite cgroups concurrency hooks lifecycle run seccomp_and_init state_and_list"
     " systemd_cgroup terminal"
 )
 
