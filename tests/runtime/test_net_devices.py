@@ -207,10 +207,14 @@ def test_a_foreground_run_holds_nothing(runtime: Runtime, outside: NetworkNamesp
     call = caller.spawn("run", "--bundle", caller.put(container.bundle, container.id), container.id)
     call.says("started")
     wait_for(lambda: container.status == "running")
-    held = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{call.process.pid}/fd")]
+
+    def held() -> list[str]:
+        return [os.readlink(entry.path) for entry in os.scandir(f"/proc/{call.process.pid}/fd")]
+
+    # The program may speak before pyrunc, which has heard that it was executed, has closed them.
+    wait_for(lambda: not [link for link in held() if link.startswith("net:")], say="closing the namespaces")
     netlink = Path(f"/proc/{call.process.pid}/net/netlink").read_text().split()
-    assert not [link for link in held if link.startswith("net:")]
-    assert not [link for link in held if link.startswith("socket:[") and link[8:-1] in netlink]
+    assert not [link for link in held() if link.startswith("socket:[") and link[8:-1] in netlink]
     container.kill("KILL").ok()
     call.wait()
 

@@ -398,7 +398,8 @@ def test_no_copy_of_the_listener_stays(runtime: Runtime, tmp_path: Path, nnp: bo
         container.create().ok()
         assert listeners_of(container.pid) == []
         container.start().ok()
-        assert len(listeners_of(judge.pid)) == 1 and listeners_of(container.pid) == []
+        wait_for(lambda: len(listeners_of(judge.pid)) == 1, say="the agent's receiving of the listener")
+        assert listeners_of(container.pid) == []
         container.delete("--force").ok()
 
 
