@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pyrunc.cli import verbs
 from pyrunc.native import build
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -43,7 +44,7 @@ MAY_IMPORT = {
 #: docs/design.md, "Start-up", for the milliseconds of each.
 ENTRANCES = [
     "cli.main",
-    "cli.commands",
+    *(f"cli.verbs.{family}" for family in sorted(set(verbs.FAMILIES.values()))),
     *(f"lifecycle.{verb}" for verb in ("create", "start", "run", "kill", "delete")),
 ]
 FORBIDDEN = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pyrunc import SPEC_VERSION, __version__
-from pyrunc.cli.options import COMMANDS, GLOBAL, HELP, NUMBER
+from pyrunc.cli.options import GLOBAL, HELP, NUMBER
+from pyrunc.cli.verbs import commands
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ def build_facts() -> tuple[str, str]:
 
 def global_help() -> str:
     """The help of the whole program."""
-    width = max(len(command.name) for command in COMMANDS)
-    commands = [f"   {command.name.ljust(width)}  {command.summary}" for command in COMMANDS]
+    known = commands()
+    width = max(len(command.name) for command in known)
+    lines = [f"   {command.name.ljust(width)}  {command.summary}" for command in known]
     return "\n".join(
         (
             "NAME:",
@@ -49,7 +51,7 @@ def global_help() -> str:
             f"   {__version__}",
             "",
             "COMMANDS:",
-            *commands,
+            *lines,
             "",
             "   `pyrunc COMMAND --help` tells about one command.",
             "",

@@ -5,8 +5,8 @@ help text on standard output), an exit status, never a traceback. Statuses: 0 su
 too, as runc), for `run` that of the container's process, 130 after SIGINT, 141 when nobody reads standard
 output.
 
-The start-up is short on purpose (docs/design.md, "Start-up"): this module imports the tables and the parser,
-a command imports what it needs when it is called.
+The start-up is short on purpose (docs/design.md, "Start-up"): this module imports the parser, a
+family of commands its tables, a command imports what it needs when it is called.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import gc
 import os
 import sys
 
-from pyrunc.cli import options
+from pyrunc.cli import options, verbs
 from pyrunc.cli.parse import defaults, parse_command, parse_global
 from pyrunc.errors import KernelError, PyruncError, UsageError, kernel_word
 from pyrunc.log import Log
@@ -89,9 +89,7 @@ def _main(arguments: Sequence[str]) -> int:
         given = parse_command(command, rest, values)
         if values["help"]:
             return _help([name])
-        from pyrunc.cli.commands import COMMANDS
-
-        return COMMANDS[name](settings, values, given, log)
+        return command.call(settings, values, given, log)
     except UsageError as error:
         _explain_usage(error, command)
         log.error(str(error), error.code)
@@ -114,10 +112,10 @@ def _open_log(settings: dict[str, Value]) -> Log:
 
 
 def _command(name: str) -> Command:
-    found = options.command(name)
+    found = verbs.command(name)
     if found:
         return found
-    if name in options.LATER:
+    if name in verbs.LATER:
         raise PyruncError(
             f'pyrunc: command "{name}" is not supported by this version of pyrunc', code="unsupported"
         )

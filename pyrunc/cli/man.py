@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pyrunc import SPEC_VERSION, __version__
 from pyrunc.cli.help import option_text
-from pyrunc.cli.options import COMMANDS, GLOBAL, HELP
+from pyrunc.cli.options import GLOBAL, HELP
+from pyrunc.cli.verbs import commands
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,13 +78,13 @@ def _options(options: Iterable[Option]) -> list[str]:
 def main_page() -> str:
     """pyrunc(8)."""
     synopsis = "\\fBpyrunc\\fR [\\fIglobal options\\fR] \\fIcommand\\fR [\\fIoptions\\fR] [\\fIarguments\\fR]"
-    also = ",\n".join(f".BR pyrunc\\-{command.name} (8)" for command in COMMANDS).replace(",\n", " ,\n")
+    also = ",\n".join(f".BR pyrunc\\-{command.name} (8)" for command in commands()).replace(",\n", " ,\n")
     return page(
         "pyrunc",
         "a container runtime of the Open Container Initiative",
         (
             ("SYNOPSIS", [synopsis]),
-            ("COMMANDS", pairs((command.name, command.summary) for command in COMMANDS)),
+            ("COMMANDS", pairs((command.name, command.summary) for command in commands())),
             ("GLOBAL OPTIONS", _options(GLOBAL)),
             ("EXIT STATUS", pairs(STATUSES)),
             ("FILES", pairs(FILES)),
@@ -110,7 +111,10 @@ def command_page(command: Command) -> str:
 
 def pages() -> dict[str, str]:
     """File name → text."""
-    return {"pyrunc.8": main_page(), **{f"pyrunc-{entry.name}.8": command_page(entry) for entry in COMMANDS}}
+    return {
+        "pyrunc.8": main_page(),
+        **{f"pyrunc-{entry.name}.8": command_page(entry) for entry in commands()},
+    }
 
 
 def main() -> None:

@@ -1,14 +1,14 @@
 """Parsing of the command line with the habits of Go programs, which all callers have.
 
 `--flag value`, `--flag=value` and the same with one dash; a flag without a value may be given as
-`--flag=false`; the last of repeated options counts; options of a command may stand before and after its words
-(conmon puts the id last, people do not); `--` ends them. Not argparse: it costs 8.5 ms and has other texts
-than the ones that callers search for.
+`--flag=false`; of a repeated option the last counts, or all where it is a list; options of a command may stand
+before and after its words (conmon puts the id last, people do not); `--` ends them. Not argparse: it costs 8.5 ms
+and has other texts than the ones that callers search for.
 """
 
 from __future__ import annotations
 
-from pyrunc.cli.options import FLAG, GLOBAL, HELP, TEXT
+from pyrunc.cli.options import FLAG, GLOBAL, HELP, LIST, TEXT
 from pyrunc.errors import UsageError
 
 TYPE_CHECKING = False
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
-    from pyrunc.cli.options import Command, Option, Value
+    from pyrunc.cli.options import Command, Option, Value, Values
 
 _TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")
 _FALSE: Final = ("0", "f", "F", "false", "FALSE", "False")
@@ -31,7 +31,21 @@ def boolean(text: str) -> bool | None:
 
 def defaults(options: Sequence[Option]) -> dict[str, Value]:
     """The values of options that are not given."""
-    return {option.name: option.default for option in options}
+    return {option.name: [] if option.kind == LIST else option.default for option in options}
+
+
+def texts(values: Values, name: str) -> list[str]:
+    """What was given for an option that may be given several times."""
+    given = values[name]
+    assert isinstance(given, list)
+    return given
+
+
+def number(values: Values, name: str) -> int:
+    """The value of an option that is a number."""
+    given = values[name]
+    assert isinstance(given, int)
+    return given
 
 
 def parse_global(arguments: Sequence[str], values: dict[str, Value]) -> list[str]:
@@ -44,7 +58,7 @@ def parse_global(arguments: Sequence[str], values: dict[str, Value]) -> list[str
 
 def parse_command(command: Command, arguments: Sequence[str], values: dict[str, Value]) -> list[str]:
     """Put the options of `command` into `values`; returns its words. The number of words is checked."""
-    words = _parse(arguments, (*command.options, HELP), values, True)
+    words = _parse(arguments, (*command.options, HELP), values, command.everywhere)
     if not values["help"]:
         _check_count(command, len(words))
     return words
@@ -96,7 +110,10 @@ def _parse(
                 raise UsageError(f"flag needs an argument: -{name}")
             text = arguments[index]
             index += 1
-        values[found.name] = text if found.kind == TEXT else _number(name, text)
+        if found.kind == LIST:
+            values[found.name] = [*texts(values, found.name), text]
+        else:
+            values[found.name] = text if found.kind == TEXT else _number(name, text)
     return words
 
 

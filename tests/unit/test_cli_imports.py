@@ -30,16 +30,22 @@ LIBRARY = {
     "os.path", "posixpath", "select", "stat",
 }  # fmt: skip
 EVERY = {
-    "pyrunc", "pyrunc.cli", "pyrunc.cli.commands", "pyrunc.cli.main", "pyrunc.cli.options",
-    "pyrunc.cli.parse", "pyrunc.errors", "pyrunc.log", "pyrunc.store", "pyrunc.store.record", "pyrunc.store.root",
+    "pyrunc", "pyrunc.cli", "pyrunc.cli.main", "pyrunc.cli.options",
+    "pyrunc.cli.parse", "pyrunc.cli.settings", "pyrunc.cli.verbs", "pyrunc.errors", "pyrunc.log", "pyrunc.store", "pyrunc.store.record", "pyrunc.store.root",
     "pyrunc.store.store",
 }  # fmt: skip
 STATUS = {
     "pyrunc.config", "pyrunc.config.load", "pyrunc.lifecycle", "pyrunc.lifecycle.liveness",
     "pyrunc.lifecycle.status",
 }  # fmt: skip
-QUERY = {*STATUS, "pyrunc.config.writer", "pyrunc.lifecycle.query"}
-KILL = {*STATUS, "pyrunc.lifecycle.kill", "pyrunc.linux", "pyrunc.linux.signals"}
+QUERY = {*STATUS, "pyrunc.cli.verbs.query", "pyrunc.config.writer", "pyrunc.lifecycle.query"}
+KILL = {
+    *STATUS,
+    "pyrunc.cli.verbs.lifecycle",
+    "pyrunc.lifecycle.kill",
+    "pyrunc.linux",
+    "pyrunc.linux.signals",
+}
 VERBS = {
     "state one": QUERY,
     "list": QUERY,
@@ -93,7 +99,9 @@ def test_what_a_verb_loads(root: Path, verb: str) -> None:
 
 @pytest.mark.parametrize("module", ["create", "start", "run"])
 def test_the_other_verbs_load_nothing_heavy(module: str) -> None:
-    modules = loaded(f"import pyrunc.cli.main, pyrunc.cli.commands, pyrunc.lifecycle.{module}")
+    modules = loaded(
+        f"import pyrunc.cli.main, pyrunc.cli.verbs.create, pyrunc.cli.verbs.lifecycle, pyrunc.lifecycle.{module}"
+    )
     assert not modules & FORBIDDEN, sorted(modules & FORBIDDEN)
 
 

@@ -14,7 +14,7 @@ import _cffi_backend
 import pytest
 
 from pyrunc import __version__
-from pyrunc.cli import options
+from pyrunc.cli import options, verbs
 from tests.support.payload import REPOSITORY
 
 PATHS = [str(REPOSITORY), str(Path(_cffi_backend.__file__).parent)]
@@ -59,11 +59,11 @@ def test_help() -> None:
     for words in (["--help"], ["-h"], ["help"], []):
         done = pyrunc(*words)
         assert done.returncode == 0 and not done.stderr
-        for command in options.COMMANDS:
+        for command in verbs.commands():
             assert f"\n   {command.name} " in done.stdout
         for option in options.GLOBAL:
             assert f"--{option.name}" in done.stdout
-    for command in options.COMMANDS:
+    for command in verbs.commands():
         for words in ([command.name, "--help"], ["help", command.name], [command.name, "-h"]):
             done = pyrunc(*words)
             assert done.returncode == 0 and not done.stderr
@@ -199,9 +199,9 @@ main.run_main()
 def test_an_unforeseen_exception_is_one_line_with_its_place(tmp_path: Path) -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
-        "import pyrunc.cli.commands as commands\n"
+        "import pyrunc.cli.verbs.query as query\n"
         "def broken(*args):\n    raise {what}\n"
-        "commands.COMMANDS['list'] = broken\n"
+        "[entry for entry in query.COMMANDS if entry.name == 'list'][0].call = broken\n"
         "from pyrunc.cli.main import run_main\nrun_main()\n"
     )
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from pyrunc.cli import man, options
+from pyrunc.cli import man, verbs
 from tests.support.payload import REPOSITORY
 
 
@@ -20,7 +20,7 @@ def test_the_pages_in_the_tree_are_up_to_date() -> None:
 
 def test_every_option_and_command_has_its_place() -> None:
     pages = man.pages()
-    for command in options.COMMANDS:
+    for command in verbs.commands():
         text = pages[f"pyrunc-{command.name}.8"].replace("\\-", "-")
         for option in command.options:
             assert (f"--{option.name}" in text) is not option.hidden

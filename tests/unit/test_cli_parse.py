@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from pyrunc.cli import options
+from pyrunc.cli import options, verbs
 from pyrunc.cli.parse import defaults, parse_command, parse_global
 from pyrunc.errors import UsageError
 
 
 def given(name: str, *words: str) -> tuple[dict[str, options.Value], list[str]]:
-    command = options.command(name)
+    command = verbs.command(name)
     assert command
     values = defaults((*command.options, options.HELP))
     return values, parse_command(command, words, values)
@@ -130,10 +130,8 @@ def test_help_needs_no_words() -> None:
 
 
 def test_the_table_is_consistent() -> None:
-    for table in (options.GLOBAL, *((*command.options, options.HELP) for command in options.COMMANDS)):
+    for table in (options.GLOBAL, *((*command.options, options.HELP) for command in verbs.commands())):
         names = [name for option in table for name in (option.name, option.short) if name]
         assert len(names) == len(set(names))
-    assert not {command.name for command in options.COMMANDS} & set(options.LATER)
-    from pyrunc.cli.commands import COMMANDS
-
-    assert set(COMMANDS) == {command.name for command in options.COMMANDS}
+    assert not {command.name for command in verbs.commands()} & set(verbs.LATER)
+    assert list(verbs.FAMILIES) == [command.name for command in verbs.commands()]
