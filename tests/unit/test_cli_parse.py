@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyrunc.cli import options, verbs
-from pyrunc.cli.parse import defaults, parse_command, parse_global
+from pyrunc.cli.parse import defaults, parse_command, parse_global, texts
 from pyrunc.errors import UsageError
 
 
@@ -122,6 +122,19 @@ def test_what_was_understood_before_an_error_is_kept_for_the_log() -> None:
     with pytest.raises(UsageError):
         parse_global(["--log", "/l", "--wrong"], values)
     assert values["log"] == "/l"
+
+
+def test_a_list_takes_all_and_another_command_line_is_left_alone() -> None:
+    option = options.Option("env", "a variable", "e", "K=V", many=True)
+    command = options.Command("x", "", "", 1, 9, (option,), "", lambda *_: 0, everywhere=False)
+    values = defaults(command.options) | {"help": False}
+    assert parse_command(command, ["-e", "A=1", "--env=B=2", "id", "ls", "-e", "C=3"], values) == [
+        "id",
+        "ls",
+        "-e",
+        "C=3",
+    ]
+    assert texts(values, "env") == ["A=1", "B=2"] and defaults(command.options) == {"env": []}
 
 
 def test_help_needs_no_words() -> None:
