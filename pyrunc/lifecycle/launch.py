@@ -8,23 +8,26 @@ from _socket import socket as Socket
 from fcntl import F_SETFL, fcntl
 
 from pyrunc.config.annotations import hook_files
+from pyrunc.errors import PyruncError
 from pyrunc.kernel.constants import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE
 from pyrunc.kernel.procfs import own_pid
-from pyrunc.lifecycle.liveness import start_time
+from pyrunc.lifecycle.liveness import start_time, wait_end
 from pyrunc.lifecycle.status import CREATED, CREATING, state_document
 from pyrunc.linux import hooks
 from pyrunc.linux.idmap import write_maps
 from pyrunc.linux.namespaces import has, joined, new_flags
 from pyrunc.plan.talk import SAY_PID
-from pyrunc.spawn.conversation import Conversation
+from pyrunc.spawn.conversation import Conversation, InitEnded
 from pyrunc.spawn.init import Init, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from pyrunc.config.spec import Config
     from pyrunc.lifecycle.container import Container
     from pyrunc.lifecycle.undo import Undo
+    from pyrunc.plan.host import Host
     from pyrunc.store.store import Directory
 
 #: How many descriptors any limit of open files allows init to hold: the usual soft limit is 1024.
@@ -92,12 +95,22 @@ def start_init(container: Container, undo: Undo) -> None:
     for descriptor in opened:
         os.close(descriptor)
     if has(config, "user"):
-        write_maps(config, prepared.host, init.pid)
+        _map_ids(config, prepared.host, init)
         if program.held > HELD_EASILY:
             from pyrunc.lifecycle.mounts import let_open
 
             container.open_files = let_open(init.pid, program.held)
         container.talk.go()
+
+
+def _map_ids(config: Config, host: Host, init: Init) -> None:
+    """Map the ids of init. Raises InitEnded where it has ended: the maps of a dead process cannot be written."""
+    try:
+        write_maps(config, host, init.pid)
+    except PyruncError as error:
+        if wait_end(init.pidfd, 0):
+            raise InitEnded("container init exited unexpectedly") from error
+        raise
 
 
 def _second_stage(talk: Conversation, first: Init, undo: Undo) -> Init:

@@ -16,8 +16,13 @@ from pyrunc.spawn.conversation import StepFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from pyrunc.lifecycle.container import Container
     from pyrunc.lifecycle.request import Request
+
+#: The status of a process that SIGKILL ended.
+_KILLED: Final = 128 + 9
 
 
 def run(request: Request) -> int:
@@ -51,6 +56,10 @@ def run(request: Request) -> int:
             proxy.until_ready(init.pidfd)
         return 0
     status = attend(init.pid, init.pidfd, signals, container.master, proxy)
+    if status == _KILLED and container.record.memory_limit and container.prepared.manager.oom_kills() > 0:
+        request.log.warning(
+            "container init was killed, possibly OOM-killed (memory limit too low?): raise linux.resources.memory.limit"
+        )
     if not request.keep:
         _remove(request, container)
     return status

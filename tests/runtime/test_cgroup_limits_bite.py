@@ -60,6 +60,15 @@ def test_the_lower_share_gets_less_time(runtime: Runtime, low: dict[str, int]) -
 # -- memory ----------------------------------------------------------------------------------------------
 
 
+def test_run_says_that_the_oom_killer_was_at_work(runtime: Runtime) -> None:
+    eater = "x=a; while :; do x=$x$x; done"
+    done = runtime.run(limited(runtime, memory={"limit": 16 << 20}).shell(eater))
+    assert done.status == 137
+    assert "OOM-killed (memory limit too low?)" in done.err
+    done = runtime.run(limited(runtime, memory={"limit": 16 << 20}).shell("exit 137"))
+    assert done.status == 137 and not done.err
+
+
 @only_v1
 def test_without_the_oom_killer_the_process_waits(runtime: Runtime) -> None:
     bundle = limited(runtime, memory={"limit": 16 << 20, "disableOOMKiller": True})
