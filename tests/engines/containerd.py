@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
+import os
 import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from tests.engines.daemon import Daemon
 from tests.engines.engine import IMAGE, Engine, asking, program
 from tests.engines.image import make_oci_archive
+from tests.support import footprint
 from tests.support.payload import Testimony
 from tests.support.runtime import SYSTEMD, Outcome, wait_for
 
@@ -32,6 +41,28 @@ disabled_plugins = [
 """
 
 
+class Events:
+    """The lines of `ctr events`: time, containerd's namespace, topic, JSON."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def of(self, topic: str) -> list[dict[str, Any]]:
+        """The events with this topic so far."""
+        text = os.pread(self._file.fileno(), 1 << 22, 0).decode()
+        lines = [line.partition(f" {topic} ")[2] for line in text.splitlines()]
+        return [json.loads(line) for line in lines if line]
+
+    def hears(self, topic: str, name: str) -> dict[str, Any]:
+        """Wait for an event with this topic about this container."""
+
+        def found() -> list[dict[str, Any]]:
+            return [event for event in self.of(topic) if event["container_id"] == name]
+
+        event: dict[str, Any] = wait_for(found, 10, f"{topic} of {name}")[0]
+        return event
+
+
 class Containerd(Engine):
     """containerd with scratch folders; its containers live in a containerd namespace named after the test."""
 
@@ -51,15 +82,21 @@ class Containerd(Engine):
         config.write_text(_CONFIG.format(folder=self.folder))
         command = [program("containerd"), "--config", str(config)]
         self.daemon = Daemon(command, self.env, self.folder / "containerd.log")
-        socket = self.folder / "containerd.sock"
-        self.daemon.wait_until(lambda: socket.exists() and self.call("version").status == 0)
+        self._wait_until_ready(self.daemon)
         archive = make_oci_archive(self.image, IMAGE, self.folder / "image.tar")
         self.call("images", "import", str(archive)).ok()
 
-    def stop(self) -> None:
-        """Stop containerd."""
-        if hasattr(self, "daemon"):
-            self.daemon.stop()
+    def restart(self, number: int, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """End the daemon with this signal, do something, start it again."""
+        assert self.daemon
+        self.daemon.end(number)
+        meanwhile()
+        self.daemon.start_again()
+        self._wait_until_ready(self.daemon)
+
+    def _wait_until_ready(self, daemon: Daemon) -> None:
+        socket = self.folder / "containerd.sock"
+        daemon.wait_until(lambda: socket.exists() and self.call("version").status == 0)
 
     def command(self, *words: str) -> list[str]:
         """The client; socket and namespace are in its environment."""
@@ -107,6 +144,29 @@ class Containerd(Engine):
     def status(self, name: str) -> str:
         """The status of a task; empty if there is none."""
         return self.tasks().get(name, (0, ""))[1]
+
+    def stops(self, name: str) -> None:
+        """Wait until the task has ended."""
+        wait_for(lambda: self.status(name) == "STOPPED", 10, f"the end of {name}")
+
+    @contextlib.contextmanager
+    def events(self) -> Iterator[Events]:
+        """What containerd tells its subscribers, from now on."""
+        with tempfile.TemporaryFile() as out:
+            command = self.command("events")
+            client = subprocess.Popen(command, env=self.env, stdin=subprocess.DEVNULL, stdout=out)
+            footprint.own_children.add(client.pid)
+            try:
+                events = Events(out)
+                wait_for(lambda: self._label() and events.of("/images/update"), 10, "the subscription")
+                yield events
+            finally:
+                client.terminate()
+                client.wait()
+                footprint.own_children.discard(client.pid)
+
+    def _label(self) -> bool:
+        return self.call("images", "label", IMAGE, f"now={time.monotonic_ns()}").status == 0
 
     def state_directories(self) -> list[Path]:
         """`--runc-root`, with the containerd namespace below it."""

@@ -18,17 +18,21 @@ class Daemon:
 
     def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
         self.log = log
-        with open(log, "wb") as output:
+        self.command = command
+        self.env = env
+        self._start()
+
+    def _start(self) -> None:
+        with open(self.log, "ab") as output:
             self.process = subprocess.Popen(
-                command,
-                env=env,
+                self.command,
+                env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
         footprint.own_children.add(self.process.pid)
-        self.command = command
 
     def wait_until(self, ready: Callable[[], bool], patience: float = 60) -> None:
         """Wait until `ready()`; a daemon that ends before is an error with its last words."""
@@ -44,14 +48,23 @@ class Daemon:
         """The end of its log."""
         return self.log.read_text(errors="replace")[-3000:]
 
-    def stop(self) -> None:
-        """SIGTERM, and SIGKILL if that does not help; its children, left to us, are ended too."""
-        children = set(footprint.descendants(self.process.pid))
-        os.kill(self.process.pid, signal.SIGTERM)
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """Send it this signal, and SIGKILL if that does not help; what it has started lives on."""
+        os.kill(self.process.pid, number)
         try:
             self.process.wait(patient(20))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
         footprint.own_children.discard(self.process.pid)
+
+    def start_again(self) -> None:
+        """Start it once more after `end`."""
+        assert self.process.poll() is not None, "it is still running"
+        self._start()
+
+    def stop(self) -> None:
+        """End it, and its children, which are left to us."""
+        children = set(footprint.descendants(self.process.pid))
+        self.end()
         footprint.end(children)

@@ -80,7 +80,7 @@ class Docker(DockerLike):
 
     def stop(self) -> None:
         """Stop dockerd and remove what it makes outside its folders."""
-        if hasattr(self, "daemon"):
+        if self.daemon:
             self.daemon.stop()
             for path in _HABITS:
                 if path in self.absent and os.path.lexists(path):
@@ -88,6 +88,15 @@ class Docker(DockerLike):
             for path in (*_FOLDERS, "/opt/containerd"):
                 if path in self.absent and os.path.isdir(path) and not os.listdir(path):
                     os.rmdir(path)
+
+    def own_processes(self) -> set[int]:
+        """dockerd and its containerd."""
+        try:
+            return super().own_processes() | {
+                int((self.folder / "exec/containerd/containerd.pid").read_text())
+            }
+        except FileNotFoundError:
+            return super().own_processes()
 
     def command(self, *words: str) -> list[str]:
         """The client; the socket is in its environment."""

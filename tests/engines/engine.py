@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.engines.daemon import Daemon
 from tests.engines.terminal import Terminal
 from tests.support import footprint, scratch
 from tests.support.patience import patient
@@ -75,6 +76,7 @@ class Engine:
         self.tag = self.folder.name.replace("_", "x")  # containerd's namespaces have no "_x"
         if SYSTEMD:  # the name of a slice, in which "-" would mean one within another
             self.tag = self.tag.replace("-", "_")
+        self.daemon: Daemon | None = None
         self.env = {"PATH": PROGRAMS, "TERM": "xterm", **SESSION, "HOME": str(self.folder)}
 
     @property
@@ -102,6 +104,8 @@ class Engine:
 
     def stop(self) -> None:
         """Stop what runs in the background."""
+        if self.daemon:
+            self.daemon.stop()
 
     def remove_containers(self) -> None:
         """Remove all containers, running or not."""
@@ -110,6 +114,10 @@ class Engine:
     def state_directories(self) -> list[Path]:
         """Where the runtime keeps its state when this engine calls it."""
         raise NotImplementedError
+
+    def own_processes(self) -> set[int]:
+        """The pids of its daemons, which may be others after a restart."""
+        return {self.daemon.process.pid} if self.daemon else set()
 
     # -- calling -----------------------------------------------------------------------------------------
 
@@ -152,11 +160,12 @@ class Engine:
         """What containers leave: processes, mounts, cgroups, the runtime's state."""
         footprint.reap()
         living = {pid: entry for pid, entry in footprint.descendants().items() if entry[1] != "Z"}
-        found = {f"process {pid} ({entry[0]})" for pid, entry in living.items()}
+        own = self.own_processes()
+        found = {f"process {pid} ({entry[0]})" for pid, entry in living.items() if pid not in own}
         # containers/storage binds its own directory on itself while it is in use.
-        own = f"{self.folder}/graph/overlay "
+        overlay = f"{self.folder}/graph/overlay "
         mounts = {mount for mount in footprint.mounts() if mount.startswith(f"{self.folder}/")}
-        found |= {f"mount {mount}" for mount in mounts if not mount.startswith(own)}
+        found |= {f"mount {mount}" for mount in mounts if not mount.startswith(overlay)}
         cgroups = footprint.cgroups(self.tag)
         found |= {f"cgroup {path}" for path in cgroups if self.container_cgroup.search(path)}
         for top in self.state_directories():

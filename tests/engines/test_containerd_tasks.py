@@ -1,0 +1,92 @@
+"""containerd's tasks: what subscribers hear, what is measured, and what outlives the daemon or its shim."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.engines.containerd import Containerd
+from tests.support import footprint
+from tests.support.runtime import wait_for
+
+pytestmark = pytest.mark.xdist_group("containerd")
+
+
+def shim_of(pid: int) -> int:
+    """The pid of the shim: it adopted the container's first process from the runtime."""
+    entry = footprint.stat_of(pid)
+    assert entry is not None
+    shim = footprint.stat_of(entry[2])
+    assert shim is not None
+    assert shim[0].startswith("containerd-shim"), shim
+    return entry[2]
+
+
+def test_events(containerd: Containerd) -> None:
+    """create, start, exit with the status, delete."""
+    with containerd.events() as events:
+        name = containerd.detached([], "sh", "-c", "testify sleep; exit 7")
+        pid, _ = containerd.tasks()[name]
+        assert events.hears("/tasks/create", name)["pid"] == pid
+        assert events.hears("/tasks/start", name)["pid"] == pid
+        containerd.call("tasks", "kill", "--signal", "SIGKILL", name).ok()
+        left = events.hears("/tasks/exit", name)
+        assert (left["pid"], left["exit_status"]) == (pid, 137)
+        containerd.call("tasks", "rm", name)
+        assert events.hears("/tasks/delete", name)["exit_status"] == 137
+
+
+def test_exit_event_has_the_status(containerd: Containerd) -> None:
+    with containerd.events() as events:
+        assert containerd.run([], "sh", "-c", "exit 7").status == 7
+        (left,) = events.of("/tasks/exit") or [events.hears("/tasks/exit", "")]
+        assert left["exit_status"] == 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_restart_of_containerd(containerd: Containerd, number: signal.Signals) -> None:
+    """Tasks outlive the daemon; one that ends in between is told as stopped, with its status."""
+    lasting, ending = containerd.detached([]), containerd.detached([])
+    before = containerd.tasks()
+    containerd.restart(number, lambda: os.kill(before[ending][0], signal.SIGKILL))
+    containerd.stops(ending)
+    assert containerd.tasks()[lasting] == before[lasting] == (before[lasting][0], "RUNNING")
+    assert "non-zero exit code 137" in containerd.call("tasks", "rm", ending).err
+    containerd.call("tasks", "kill", "--signal", "SIGTERM", lasting).ok()
+    containerd.stops(lasting)
+    containerd.call("tasks", "rm", lasting).ok()
+    assert containerd.run([], "true").status == 0
+
+
+def test_killed_shim(containerd: Containerd) -> None:
+    """containerd has the runtime remove what a killed shim leaves: `delete --force`."""
+    with containerd.events() as events:
+        name = containerd.detached([])
+        pid, _ = containerd.tasks()[name]
+        os.kill(shim_of(pid), signal.SIGKILL)
+        left = events.hears("/tasks/exit", name)
+        assert (left["pid"], left["exit_status"]) == (pid, 137)
+        wait_for(lambda: name not in containerd.tasks(), 10, "the end of the task")
+        footprint.reap()
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def test_metrics(containerd: Containerd) -> None:
+    """The shim finds the container's cgroup by its pid, and the limits in it."""
+    name = containerd.detached(["--memory-limit", str(64 << 20)])
+    metrics = json.loads(containerd.call("tasks", "metrics", "--format", "json", name).ok().out)
+    memory = metrics["memory"]
+    assert memory.get("usage_limit", memory.get("usage", {}).get("limit")) == 64 << 20
+    assert metrics["pids"]["current"] == 1
+
+
+def test_out_of_memory(containerd: Containerd) -> None:
+    """The shim watches the container's cgroup, and tells when the kernel kills in it."""
+    with containerd.events() as events:
+        options = ["--memory-limit", str(16 << 20)]
+        name = containerd.detached(options, "sh", "-c", "while true; do testify eat 64; sleep 0.1; done")
+        events.hears("/tasks/oom", name)
