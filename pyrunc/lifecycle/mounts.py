@@ -8,6 +8,7 @@ from struct import pack, unpack
 
 from pyrunc.errors import KernelError
 from pyrunc.kernel.constants import AT_EMPTY_PATH, AT_RECURSIVE, CLONE_NEWUSER, MOUNT_ATTR_IDMAP
+from pyrunc.kernel.mountinfo import mounts
 from pyrunc.kernel.native import syscall
 from pyrunc.linux.idmap import write_map
 from pyrunc.linux.limits import RLIMITS
@@ -156,14 +157,13 @@ def _remedy(number: int, mount: Mount, bundle: str, options: Options) -> str:
 
 
 def _type_at(path: str) -> str:
-    """The type of the file system that `path` is in, by its device in proc_pid_mountinfo(5)."""
+    """The type of the file system that `path` is in, by its device."""
     try:
         device = os.stat(path).st_dev
     except OSError:
         return "of the source"
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            if line.split(" ", 3)[2] == wanted:
-                return line.partition(" - ")[2].split(" ", 1)[0]
+    for mount in mounts():
+        if mount.device == wanted:
+            return mount.kind
     return "of the source"

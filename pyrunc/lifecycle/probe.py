@@ -139,15 +139,7 @@ def attempt(*steps: Callable[[], object]) -> Reason:
 
 def _privileged() -> tuple[Callable[[], object], ...]:
     """What an ordinary user does first, as in a container of his: become root of a user namespace and its mounts."""
-    return () if os.geteuid() == 0 else (lambda: _named("unshare", CLONE_NEWUSER | CLONE_NEWNS),)
-
-
-def _named(name: str, *args: int | bytes | None) -> int:
-    """A system call whose failure carries its name where `attempt` looks for it."""
-    try:
-        return syscall(name, *args)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, name) from None
+    return () if os.geteuid() == 0 else (lambda: syscall("unshare", CLONE_NEWUSER | CLONE_NEWNS),)
 
 
 def _namespace(kind: str) -> Reason:
@@ -155,7 +147,7 @@ def _namespace(kind: str) -> Reason:
     if not os.path.exists(f"/proc/self/ns/{file}"):
         return "this kernel has no such namespaces"
     first = () if flag == CLONE_NEWUSER else _privileged()
-    return attempt(*first, lambda: _named("unshare", flag))
+    return attempt(*first, lambda: syscall("unshare", flag))
 
 
 def _capability(name: str) -> Reason:
@@ -184,7 +176,7 @@ def _option(word: str, idmap: Reason) -> Reason:
 def _know_attribute(attributes: bytes) -> None:
     """An attribute of mounts that the kernel knows is refused for its descriptor, one it does not know for itself."""
     try:
-        _named("mount_setattr", -1, b"", AT_EMPTY_PATH, attributes, len(attributes))
+        syscall("mount_setattr", -1, b"", AT_EMPTY_PATH, attributes, len(attributes))
     except OSError as error:
         if error.errno != EBADF:
             raise
@@ -267,13 +259,15 @@ def _memory_mode(name: str) -> Reason:
     nodes = (1).to_bytes(8, "little")
     bare = name in memory_policy.WITHOUT_NODES
     return attempt(
-        lambda: _named("set_mempolicy", memory_policy.MODES[name], None if bare else nodes, 0 if bare else 64)
+        lambda: syscall(
+            "set_mempolicy", memory_policy.MODES[name], None if bare else nodes, 0 if bare else 64
+        )
     )
 
 
 def _memory_flag(name: str) -> Reason:
     mode = memory_policy.MODES["MPOL_BIND"] | memory_policy.FLAGS[name]
-    return attempt(lambda: _named("set_mempolicy", mode, (1).to_bytes(8, "little"), 64))
+    return attempt(lambda: syscall("set_mempolicy", mode, (1).to_bytes(8, "little"), 64))
 
 
 def _idmap() -> Reason:
@@ -286,15 +280,15 @@ def _idmap() -> Reason:
 def _map_a_tmpfs() -> None:
     from pyrunc.lifecycle.mounts import Spaces
 
-    context = _named("fsopen", b"tmpfs", FSOPEN_CLOEXEC)
-    _named("fsconfig", context, FSCONFIG_CMD_CREATE, None, None, 0)
-    tree = _named("fsmount", context, FSMOUNT_CLOEXEC, 0)
+    context = syscall("fsopen", b"tmpfs", FSOPEN_CLOEXEC)
+    syscall("fsconfig", context, FSCONFIG_CMD_CREATE, None, None, 0)
+    tree = syscall("fsmount", context, FSMOUNT_CLOEXEC, 0)
     space = Spaces(os.getpid()).get(("0 1 1", "0 1 1"))
     attributes = pack("<QQQQ", MOUNT_ATTR_IDMAP, 0, 0, space)
-    _named("mount_setattr", tree, b"", AT_EMPTY_PATH, attributes, len(attributes))
+    syscall("mount_setattr", tree, b"", AT_EMPTY_PATH, attributes, len(attributes))
 
 
 def _net_devices() -> Reason:
     if os.geteuid() != 0:
         return "only the host's root can take devices out of its network namespace"
-    return attempt(lambda: _named("unshare", CLONE_NEWNET))
+    return attempt(lambda: syscall("unshare", CLONE_NEWNET))

@@ -16,6 +16,7 @@ from fcntl import LOCK_EX, flock
 
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel import procfs
+from pyrunc.kernel.mountinfo import mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,31 +65,18 @@ def _no_name(name: str) -> str:
     return f'"{name}" is no group' if name in RESERVED else ""
 
 
-def mount_point(table: str = "") -> str:
+def mount_point(table: bytes | None = None) -> str:
     """Where resctrl is mounted, after /proc/self/mountinfo or such a `table`. Raises PyruncError: nowhere.
 
     A mount that does not show the root of the file system does not count.
     """
-    for line in (table or _mounts()).splitlines():
-        fields, _, rest = line.partition(" - ")
-        words = fields.split(" ")
-        if rest.startswith("resctrl ") and words[3] == "/":
-            return _unescaped(words[4])
+    for mount in mounts("resctrl", table=table):
+        if mount.root == "/":
+            return mount.point
     raise PyruncError(
         "linux.intelRdt: resctrl is not mounted",
         remedy="mount -t resctrl resctrl /sys/fs/resctrl, if processor and kernel have it",
     )
-
-
-def _mounts() -> str:
-    with open("/proc/self/mountinfo", "rb") as file:
-        return os.fsdecode(file.read())
-
-
-def _unescaped(path: str) -> str:
-    """`path` with the octal escapes of mountinfo resolved (proc(5))."""
-    first, *rest = path.split("\\")
-    return first + "".join([chr(int(part[:3], 8)) + part[3:] for part in rest])
 
 
 class Group:

@@ -48,7 +48,3 @@ class Report:
     def warn(self, path: str, text: str, remedy: str = "") -> None:
         """Record something odd that does not stop the container."""
         self.warnings.append(Problem(path, text, remedy))
-
-    def unsupported(self, path: str) -> None:
-        """Refuse a property that pyrunc does not carry out yet."""
-        self.error(path, "is not supported by this version of pyrunc", "remove it from the configuration")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pyrunc.errors import PyruncError
+from pyrunc.kernel.mountinfo import mounts
 from pyrunc.linux.cgroups import resources as res
 from pyrunc.linux.cgroups.layout import Hierarchy, Layout, _below, _find
 from pyrunc.linux.cgroups.manager import choose, restore
@@ -322,6 +323,6 @@ def test_mount_that_shows_part_of_a_hierarchy() -> None:
     assert _below("/docker/1", "/docker/1") == "/"
     assert _below("/docker/12", "/docker/1") == "/"
     assert _below("/../x", "/") == "/"
-    line = "33 31 0:31 /docker/1 /odd\\040place/cpu ro - cgroup cgroup rw,xattr,cpu,cpuacct"
-    assert _find([line.split(" ")], ("cpu", "cpuacct")) == ("/odd place/cpu", "/docker/1")
-    assert _find([line.split(" ")], ()) is None
+    line = rb"33 31 0:31 /docker/1 /odd\040place/cpu ro - cgroup cgroup rw,xattr,cpu,cpuacct"
+    assert _find(mounts(table=line), ("cpu", "cpuacct")) == ("/odd place/cpu", "/docker/1")
+    assert _find(mounts(table=line), ()) is None

@@ -51,9 +51,9 @@ def test_lines() -> None:
 
 
 def test_where_it_is_mounted() -> None:
-    assert intel_rdt.mount_point(TABLE) == r"/sys/fs/res ctrl\x"
+    assert intel_rdt.mount_point(TABLE.encode()) == r"/sys/fs/res ctrl\x"
     with pytest.raises(PyruncError, match="resctrl is not mounted"):
-        intel_rdt.mount_point("".join(TABLE.splitlines(True)[0::3]))
+        intel_rdt.mount_point("".join(TABLE.splitlines(True)[0::3]).encode())
 
 
 def test_ids_that_are_no_names() -> None:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import os
 
+from pyrunc.kernel.mountinfo import mounts
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
+
+    from pyrunc.kernel.mountinfo import Mount
 
 #: Where distributions mount cgroups (file-hierarchy(7)).
 ROOT: Final = "/sys/fs/cgroup"
@@ -71,7 +75,7 @@ def layout(root: str = ROOT) -> Layout:
         if os.stat(root).st_ino != 1:
             path = _below(path, _shown_root(root))
         return Layout((), Hierarchy(root, tuple(available.split()), path))
-    table: list[list[str]] | None = None
+    table: list[Mount] | None = None
     v1: list[Hierarchy] = []
     v2: Hierarchy | None = None
     for _, names, whole in own:
@@ -83,7 +87,7 @@ def layout(root: str = ROOT) -> Layout:
         # Inode 1 is the root of a hierarchy: nothing but its own mount shows that below a tmpfs.
         if not _is_root(mount):
             if table is None:
-                table = _mountinfo()
+                table = mounts("cgroup", "cgroup2")
             found = _find(table, controllers)
             if found is None:
                 continue
@@ -129,42 +133,25 @@ def _below(path: str, shown: str) -> str:
     return "/"
 
 
-def _mountinfo() -> list[list[str]]:
-    """The words of each cgroup line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        text = file.read()
-    return [os.fsdecode(line).split(" ") for line in text.split(b"\n") if b" - cgroup" in line]
-
-
 def unified_flags() -> tuple[str, ...]:
     """The settings that the cgroup v2 hierarchy of this host is mounted with, such as nsdelegate."""
-    for words in _mountinfo():
-        if words[words.index("-") + 1] == "cgroup2":
-            return tuple([word for word in words[-1].split(",") if word not in _NO_FLAGS and "=" not in word])
+    for mount in mounts("cgroup2"):
+        return tuple([word for word in mount.options if word not in _NO_FLAGS and "=" not in word])
     return ()
 
 
-def _find(table: Sequence[list[str]], controllers: tuple[str, ...]) -> tuple[str, str] | None:
+def _find(table: Sequence[Mount], controllers: tuple[str, ...]) -> tuple[str, str] | None:
     """Mount point and shown root of the hierarchy of `controllers` (none: the cgroup v2 hierarchy)."""
     kind = "cgroup" if controllers else "cgroup2"
-    for words in table:
-        if words[words.index("-") + 1] != kind:
-            continue
-        if controllers and not set(controllers) <= set(words[-1].split(",")):
-            continue
-        return _unescape(words[4]), _unescape(words[3])
+    for mount in table:
+        if mount.kind == kind and set(controllers) <= set(mount.options):
+            return mount.point, mount.root
     return None
 
 
-def _shown_root(mount: str) -> str:
-    """What the topmost cgroup2 mount on `mount` shows of its hierarchy."""
-    for words in reversed(_mountinfo()):
-        if _unescape(words[4]) == mount:
-            return _unescape(words[3])
+def _shown_root(point: str) -> str:
+    """What the topmost cgroup2 mount on `point` shows of its hierarchy."""
+    for mount in reversed(mounts("cgroup2")):
+        if mount.point == point:
+            return mount.root
     return "/"
-
-
-def _unescape(word: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        word = word.replace(code, character)
-    return word

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from errno import EINVAL
 
+from pyrunc.kernel.mountinfo import mounts
 from pyrunc.kernel.native import syscall
 from pyrunc.linux.mounts.options import BIND, FLAGS, OPTIONS
 from pyrunc.linux.namespaces import has, joined
@@ -196,19 +197,6 @@ def _resolve(root: str, path: str) -> str:
 
 
 def pseudo_mounts(root: str) -> tuple[str, ...]:
-    """Where procfs and sysfs are mounted whole outside `root` (proc(5), /proc/self/mountinfo), innermost first."""
-    found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            fields, _, rest = line.partition(" - ")
-            words = fields.split(" ")
-            point = words[4]
-            for code, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-                point = point.replace(code, letter)
-            if (
-                words[3] == "/"
-                and rest.startswith(("proc ", "sysfs "))
-                and not (point + "/").startswith(root + "/")
-            ):
-                found.append(point)
-    return tuple(reversed(found))
+    """Where procfs and sysfs are mounted whole outside `root`, innermost first."""
+    found = [mount.point for mount in mounts("proc", "sysfs") if mount.root == "/"]
+    return tuple([point for point in reversed(found) if not (point + "/").startswith(root + "/")])
