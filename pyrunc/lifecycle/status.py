@@ -25,6 +25,8 @@ ALLOWED: Final[dict[str, tuple[str, ...]]] = {
     "start": (CREATED,),
     "kill": (CREATED, RUNNING, PAUSED),
     "delete": (STOPPED, CREATED),
+    "pause": (CREATED, RUNNING),
+    "resume": (PAUSED,),
 }
 
 # The texts are runc's; engines search them for these words.
@@ -35,6 +37,13 @@ _REFUSALS: Final[dict[tuple[str, str], tuple[str, str]]] = {
     ("start", CREATING): ("cannot start a container that is being created", "creating"),
     ("kill", STOPPED): ("container not running", "not-running"),
     ("kill", CREATING): ("container not running: it is being created", "creating"),
+    ("pause", STOPPED): ("container not running", "not-running"),
+    ("pause", PAUSED): ("container not running: it is paused already", "paused"),
+    ("pause", CREATING): ("container not running: it is being created", "creating"),
+    ("resume", CREATING): ("container not paused: it is being created", "not-paused"),
+    ("resume", CREATED): ("container not paused: it waits to be started", "not-paused"),
+    ("resume", RUNNING): ("container not paused", "not-paused"),
+    ("resume", STOPPED): ("container not paused: it has stopped", "not-paused"),
 }
 
 

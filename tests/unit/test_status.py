@@ -203,7 +203,7 @@ def test_a_frozen_container_is_paused(containers: Containers) -> None:
     assert containers.status() == RUNNING
 
 
-@pytest.mark.parametrize("verb", ["start", "kill", "delete"])
+@pytest.mark.parametrize("verb", ["start", "kill", "delete", "pause", "resume"])
 @pytest.mark.parametrize("status", [CREATING, CREATED, RUNNING, PAUSED, STOPPED])
 def test_verbs_by_status(verb: str, status: str) -> None:
     texts = {
@@ -216,6 +216,13 @@ def test_verbs_by_status(verb: str, status: str) -> None:
         ("delete", RUNNING): "cannot delete container one that is not stopped: running",
         ("delete", PAUSED): "cannot delete container one that is not stopped: paused",
         ("delete", CREATING): "cannot delete container one that is not stopped: creating",
+        ("pause", STOPPED): "container not running",
+        ("pause", PAUSED): "container not running: it is paused already",
+        ("pause", CREATING): "container not running: it is being created",
+        ("resume", CREATED): "container not paused: it waits to be started",
+        ("resume", RUNNING): "container not paused",
+        ("resume", STOPPED): "container not paused: it has stopped",
+        ("resume", CREATING): "container not paused: it is being created",
     }
     if status in ALLOWED[verb]:
         assert (verb, status) not in texts

@@ -77,11 +77,13 @@ def _runtime(names: str) -> tuple[str, ...]:
 
 
 #: With systemd as the cgroup manager: what makes, joins, limits, freezes or removes cgroups.
-_MANAGED = _runtime("cgroups cgroups_v2 cgroup_limits_bite concurrency lifecycle run state_and_list")
+_MANAGED = _runtime(
+    "cgroups cgroups_v2 cgroup_limits_bite concurrency lifecycle pause_resume run state_and_list"
+)
 
 #: As an ordinary user: what such a container is refused or granted otherwise than root's.
 _ROOTLESS = _runtime(
-    "cgroup_limits_bite cgroups concurrency hooks lifecycle run seccomp_and_init state_and_list"
+    "cgroup_limits_bite cgroups concurrency hooks lifecycle pause_resume run seccomp_and_init state_and_list"
     " systemd_cgroup terminal"
 )
 
@@ -106,7 +108,12 @@ PARTS = (
     Part("runtime", ("tests/kernel", "tests/runtime")),
     Part("runtime-systemd", _MANAGED, settings=_SYSTEMD),
     Part("rootless", _ROOTLESS, user=USER, settings=_SYSTEMD),
-    Part("rootless-cgroupfs", _runtime("lifecycle cgroup_limits_bite"), user=USER, around=_DELEGATED),
+    Part(
+        "rootless-cgroupfs",
+        _runtime("lifecycle cgroup_limits_bite pause_resume"),
+        user=USER,
+        around=_DELEGATED,
+    ),
     Part("engines", ("tests/engines",), settings=_SYSTEMD),
     Part("engines-cgroupfs", _LIMITED),
     Part("podman-rootless", _PODMAN, user=USER, settings=_SYSTEMD),

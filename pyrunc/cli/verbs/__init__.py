@@ -18,6 +18,8 @@ FAMILIES: Final = {
     "state": "query",
     "kill": "lifecycle",
     "delete": "lifecycle",
+    "pause": "lifecycle",
+    "resume": "lifecycle",
     "run": "create",
     "list": "query",
     "spec": "documents",
@@ -25,7 +27,7 @@ FAMILIES: Final = {
 }
 
 #: Commands of runc that a later version will have; named so that the error can say so.
-LATER: Final = ("checkpoint", "events", "exec", "pause", "ps", "restore", "resume", "update")
+LATER: Final = ("checkpoint", "events", "exec", "ps", "restore", "update")
 
 
 def command(name: str) -> Command | None:

@@ -1,4 +1,4 @@
-"""start, kill and delete."""
+"""start, kill, delete, pause and resume."""
 
 from __future__ import annotations
 
@@ -36,6 +36,20 @@ def _delete(settings: Values, values: Values, words: list[str], log: Log) -> int
     from pyrunc.lifecycle.delete import delete
 
     delete(store(settings), words[0], bool(values["force"]), log)
+    return 0
+
+
+def _pause(settings: Values, values: Values, words: list[str], log: Log) -> int:
+    from pyrunc.lifecycle.pause import pause
+
+    pause(store(settings), words[0])
+    return 0
+
+
+def _resume(settings: Values, values: Values, words: list[str], log: Log) -> int:
+    from pyrunc.lifecycle.pause import resume
+
+    resume(store(settings), words[0])
     return 0
 
 
@@ -80,5 +94,27 @@ COMMANDS: Final = (
         "Removes all that a stopped container holds. A container that was created but not started is killed "
         "first.",
         _delete,
+    ),
+    Command(
+        "pause",
+        "stop all processes of a container where they are",
+        ID,
+        1,
+        1,
+        (),
+        "Freezes the cgroup of a created or running container and returns when every process in it stands. The "
+        "status is then paused, until `resume`; KILL still ends the container. Where a process cannot be stopped "
+        "all run on, and the command fails.",
+        _pause,
+    ),
+    Command(
+        "resume",
+        "let the processes of a paused container go on",
+        ID,
+        1,
+        1,
+        (),
+        "Thaws what `pause` has frozen.",
+        _resume,
     ),
 )

@@ -89,7 +89,7 @@ if TYPE_CHECKING:
             """SIGKILL to every process in the cgroup and below, paused ones included; does not wait."""
 
         def freeze(self) -> None:
-            """Stop every process in the cgroup and below, and wait until they stand."""
+            """Stop every process in the cgroup and below, and wait until they stand; else all go on."""
 
         def thaw(self) -> None:
             """Let them go on."""
@@ -168,8 +168,12 @@ def choose(
     return v1.Manager.at(layout, path, container_id, rootless=rootless, optional=optional)
 
 
-def restore(record: Mapping[str, Any]) -> Manager:
+def restore(record: Mapping[str, Any] | None) -> Manager:
     """The manager whose `record` this is."""
+    if record is None:
+        from pyrunc.linux.cgroups import disabled
+
+        return disabled.Manager({})
     if "systemd" in record:
         from pyrunc.linux.cgroups.systemd import manager as systemd
 

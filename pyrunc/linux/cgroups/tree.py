@@ -6,7 +6,7 @@ import os
 import time
 from errno import EBUSY, ENODEV, ENOENT, ENOTEMPTY, EOPNOTSUPP
 
-from pyrunc.errors import KernelError
+from pyrunc.errors import KernelError, PyruncError
 from pyrunc.linux.cgroups.files import DENIED, get
 
 TYPE_CHECKING = False
@@ -124,6 +124,12 @@ def pids(path: str) -> list[int]:
             raise KernelError.of(f"read cgroup.procs in {path}", error) from error
         found += [int(word) for word in words if word != "0"]
     return found
+
+
+def refuse_own(path: str) -> None:
+    """Raise PyruncError if this very process is in `path` or below: it could freeze that, but not thaw it again."""
+    if os.getpid() in pids(path):
+        raise PyruncError(f"freeze cgroup {path}: this process is in it", remedy="move it elsewhere first")
 
 
 def _of_threads(cgroup: str, above: int | None) -> list[int]:

@@ -9,27 +9,44 @@ from pyrunc.errors import KernelError, PyruncError
 from pyrunc.linux.cgroups import tree
 from pyrunc.linux.cgroups.files import put, read, write
 
-#: How often the state is asked for; every 25th time after a short wait, every 50th after a thaw.
-TRIES = 1000
+#: How long processes may take to stop, in seconds. A cgroup without processor time left gets some each second at
+#: the latest (the longest cpu.cfs_period_us).
+PATIENCE = 10.0
+#: Seconds between two questions for the state: at first, and at most; it doubles.
+SHORTEST, LONGEST = 0.00001, 0.005
+#: After how many questions a cgroup is thawed for a moment.
+TRIES = 50
 
 
-def freeze(home: str) -> None:
-    """Stop every process in `home` and below. Raises PyruncError if they do not stop; they run then.
+def freeze(home: str, patience: float = PATIENCE) -> None:
+    """Stop every process in `home` and below. Raises PyruncError if they do not within `patience` s; they run then.
 
-    A process that forks as fast as it can may keep the cgroup at FREEZING for ever; letting it go on for
-    a moment and freezing again gets it.
+    The kernel tells nobody of the state, so it is asked for. A process that forks as fast as it can may keep the
+    cgroup at FREEZING for ever; letting it go on for a moment and freezing again gets it.
     """
-    for attempt in range(1, TRIES + 1):
+    tree.refuse_own(home)
+    until = time.monotonic() + patience
+    try:
+        while not _freezes(home):
+            if time.monotonic() > until:
+                raise PyruncError(f"freeze cgroup {home}: its processes do not stop", remedy="try again")
+            thaw(home)
+            time.sleep(2 * LONGEST)
+    except BaseException:
+        thaw(home)
+        raise
+
+
+def _freezes(home: str) -> bool:
+    wait = SHORTEST
+    for _ in range(TRIES):
+        # Each write reaches the processes that were forked since the last one.
         write(home, "freezer.state", "FROZEN")
-        if attempt % 25 == 0:
-            time.sleep(0.00001)
         if state(home) == "FROZEN":
-            return
-        if attempt % 50 == 0:
-            write(home, "freezer.state", "THAWED")
-            time.sleep(0.01)
-    write(home, "freezer.state", "THAWED")
-    raise PyruncError(f"freeze cgroup {home}: its processes do not stop", remedy="try again")
+            return True
+        time.sleep(wait)
+        wait = min(2 * wait, LONGEST)
+    return False
 
 
 def thaw(home: str) -> None:

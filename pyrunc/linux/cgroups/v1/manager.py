@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: The controllers by which the unified hierarchy of a hybrid host is known here.
 UNIFIED = ("",)
+#: Seconds that processes which are going to be killed may take to stand still before.
+_STANDING = 0.2
 
 
 class Home:
@@ -275,7 +277,8 @@ class Manager:
         stopped = False
         if freezes:
             try:
-                self.freeze()
+                freezer, frozen_home = self._freezer()
+                freezer.freeze(frozen_home, _STANDING)
                 stopped = True
             except PyruncError:
                 # Still running; the rounds below get them all if they do not fork faster than they die.
@@ -293,9 +296,9 @@ class Manager:
                 time.sleep(0.001)
         finally:
             if home := self.home("freezer"):
-                from pyrunc.linux.cgroups.v1 import freezer
+                from pyrunc.linux.cgroups.v1.freezer import thaw_all
 
-                freezer.thaw_all(home)
+                thaw_all(home)
             elif freezes:
                 self.thaw()
 

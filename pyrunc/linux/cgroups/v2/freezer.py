@@ -7,40 +7,41 @@ import select
 import time
 
 from pyrunc.errors import KernelError, PyruncError
-from pyrunc.linux.cgroups.files import get, keyed, write
+from pyrunc.linux.cgroups import tree
+from pyrunc.linux.cgroups.files import keyed, write
 
 #: How long processes may take to stop, in seconds.
 PATIENCE = 10.0
 
 
-def freeze(home: str) -> None:
-    """Stop every process in `home` and below. Raises PyruncError if they do not stop; they run then."""
-    _refuse_own(home)
+def freeze(home: str, patience: float = PATIENCE) -> None:
+    """Stop every process in `home` and below. Raises PyruncError if they do not within `patience` s; they run then."""
+    tree.refuse_own(home)
     write(home, "cgroup.freeze", "1")
     try:
+        if not _freezes(home, time.monotonic() + patience):
+            raise PyruncError(f"freeze cgroup {home}: its processes do not stop", remedy="try again")
+    except BaseException:
+        thaw(home)
+        raise
+
+
+def _freezes(home: str, until: float) -> bool:
+    try:
         descriptor = os.open(f"{home}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLPRI)
+            # The file is read before each wait: a change after the read ends the wait.
+            while not keyed(os.pread(descriptor, 4096, 0).decode(), "frozen"):
+                if (left := until - time.monotonic()) <= 0:
+                    return False
+                poll.poll(left * 1000)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise KernelError.of(f"read cgroup.events in {home}", error) from error
-    try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLPRI)
-        until = time.monotonic() + PATIENCE
-        # The file is read before each wait: a change after the read ends the wait.
-        while not keyed(os.pread(descriptor, 4096, 0).decode(), "frozen"):
-            if (left := until - time.monotonic()) <= 0:
-                write(home, "cgroup.freeze", "0")
-                raise PyruncError(f"freeze cgroup {home}: its processes do not stop", remedy="try again")
-            poll.poll(min(left, 0.1) * 1000)
-    finally:
-        os.close(descriptor)
-
-
-def _refuse_own(home: str) -> None:
-    for line in get("/proc/self", "cgroup").splitlines():
-        if line.startswith("0::/") and len(line) > 4 and f"{home}/".endswith(f"{line[3:]}/"):
-            raise PyruncError(
-                f"freeze cgroup {home}: this process is in it", remedy="move it elsewhere first"
-            )
+    return True
 
 
 def thaw(home: str) -> None:
