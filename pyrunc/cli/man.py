@@ -39,7 +39,12 @@ VERSION_NOTE: Final = (
     "The first line of --version names pyrunc. Programs that look for `runc version` there, such as containerd's "
     "go-runc, find no number and go on without; the lines commit: and spec: are those that they know."
 )
-NOTES: Final = (JSON_NOTE, VERSION_NOTE)
+JOURNAL_NOTE: Final = (
+    "An entry of --log journald:NAME has the fields MESSAGE, PRIORITY, SYSLOG_IDENTIFIER (the NAME), PYRUNC_LEVEL and, "
+    "for an error, PYRUNC_CODE; of --log syslog:NAME the facility user, and with --log-format json the whole entry as "
+    "its message."
+)
+NOTES: Final = (JSON_NOTE, JOURNAL_NOTE, VERSION_NOTE)
 
 
 def escape(text: str) -> str:

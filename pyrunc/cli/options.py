@@ -112,8 +112,9 @@ GLOBAL: Final = (
     ),
     Option(
         "log",
-        "append log entries to FILE instead of standard error; errors also go to the latter",
-        value="FILE",
+        "append log entries to the file LOG ([file:]PATH), or send them to journald:NAME or syslog:NAME, which keep "
+        "them under that name, instead of standard error; errors also go to the latter",
+        value="LOG",
     ),
     Option("log-format", "how log entries look: text or json", value="FORMAT", default="text"),
     Option(

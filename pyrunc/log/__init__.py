@@ -6,7 +6,8 @@ reads standard error only. So a failure is exactly one entry in the file and one
 warnings go into a JSON log only when `--debug` or `--log-level` asks for them (a second line would make
 podman lose the error). In the text format warnings are always written, as runc does.
 
-Without `--log` the entries go to standard error, in the chosen format.
+Without `--log` the entries go to standard error, in the chosen format. `--log journald:NAME` and `syslog:NAME` send
+them to a daemon of the host instead (`log.journald`, `log.syslog`): one datagram for each entry.
 """
 
 from __future__ import annotations
@@ -14,11 +15,18 @@ from __future__ import annotations
 import os
 import time
 
-from pyrunc.errors import KernelError, PyruncError
+from pyrunc.errors import KernelError, PyruncError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Final, Protocol
+
+    class Daemon(Protocol):
+        """A daemon of the host that keeps logs, connected."""
+
+        def write(self, level: str, message: str, code: str, line: str) -> None:
+            """Send an entry. `line`: the same in the chosen format. Raises OSError."""
+
 
 FORMATS: Final = ("text", "json")
 LEVELS: Final = ("error", "warning", "debug")
@@ -42,9 +50,13 @@ def _unicode(message: str) -> str:
 
 
 class Log:
-    """An open log. `path` empty: standard error. `level` empty: the format's usual level (see above)."""
+    """An open log. `path` empty: standard error. `level` empty: the format's usual level (see above).
 
-    __slots__ = ("debugging", "fd", "format", "rank")
+    `path` is a file, which may have `file:` before it, or `journald:` or `syslog:` and the name to log under (the same
+    forms as crun's). A file whose name begins with one of these words is `./journald:x`, or has `file:` before it.
+    """
+
+    __slots__ = ("_daemon", "debugging", "fd", "format", "rank")
 
     def __init__(self, path: str = "", form: str = "text", level: str = "") -> None:
         if form not in FORMATS:
@@ -57,7 +69,12 @@ class Log:
         self.rank = LEVELS.index(level or ("error" if form == "json" else "warning"))
         self.debugging = level == "debug"
         self.fd = -1
-        if path:
+        self._daemon: Daemon | None = None
+        kind, colon, rest = path.partition(":")
+        if colon and kind in ("journald", "syslog"):
+            self._daemon = _daemon(kind, rest)
+        elif path:
+            path = rest if colon and kind == "file" else path
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
             try:
                 self.fd = os.open(path, flags, 0o644)
@@ -67,7 +84,7 @@ class Log:
     def error(self, message: str, code: str = "failed") -> None:
         """Write a failure, once to the log and once to standard error."""
         self._write("error", message, code)
-        if self.fd >= 0:
+        if self.fd >= 0 or self._daemon:
             _put(2, one_line(message) + "\n")
 
     def notice(self, message: str) -> None:
@@ -85,16 +102,38 @@ class Log:
             self._write("debug", message, "")
 
     def _write(self, level: str, message: str, code: str) -> None:
+        line = self._line(level, message, code)
+        if self._daemon is None:
+            _put(2 if self.fd < 0 else self.fd, line + "\n")
+            return
+        try:
+            self._daemon.write(level, _unicode(message), code, line)
+        except OSError:
+            pass  # as in _put; an error is on standard error, too
+
+    def _line(self, level: str, message: str, code: str) -> str:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         if self.format == "json":
             from pyrunc.config.writer import dumps
 
             entry = {"level": level, "msg": _unicode(message), "time": when}
-            line = dumps({**entry, "code": code} if code else entry)
-        else:
-            quoted = one_line(message.replace("\\", "\\\\").replace('"', '\\"'))
-            line = f'time="{when}" level={level} msg="{quoted}"'
-        _put(2 if self.fd < 0 else self.fd, line + "\n")
+            return dumps({**entry, "code": code} if code else entry)
+        if self._daemon:  # it keeps level and time itself
+            return one_line(message)
+        quoted = one_line(message.replace("\\", "\\\\").replace('"', '\\"'))
+        return f'time="{when}" level={level} msg="{quoted}"'
+
+
+def _daemon(kind: str, name: str) -> Daemon:
+    if not name:
+        raise UsageError(f"invalid log: {kind}: needs a name to log under", remedy=f"such as {kind}:pyrunc")
+    if kind == "syslog":
+        from pyrunc.log.syslog import Syslog
+
+        return Syslog(one_line(name))
+    from pyrunc.log.journald import Journal
+
+    return Journal(one_line(name))
 
 
 def _put(fd: int, line: str) -> None:
