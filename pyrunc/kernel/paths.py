@@ -8,9 +8,9 @@ from struct import pack
 
 from pyrunc.kernel.constants import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS
 from pyrunc.kernel.native import syscall
+from pyrunc.kernel.structs import OPEN_HOW_SIZE
 
 #: sizeof(struct open_how), openat2(2): flags, mode, resolve, each 64 bits.
-OPEN_HOW_SIZE = 24
 
 #: How often a path is opened again before what disturbs it is taken for an attack; init does it as often.
 _TRIES = 1000

@@ -15,7 +15,8 @@ from errno import EINVAL, EPERM, EROFS
 from struct import pack
 
 from pyrunc.config.annotations import keeps_groups
-from pyrunc.kernel.constants import AT_EMPTY_PATH, PR_SET_NO_NEW_PRIVS
+from pyrunc.kernel.constants import AT_EMPTY_PATH, PR_SET_NO_NEW_PRIVS, STATX_TYPE, STATX_UID
+from pyrunc.kernel.structs import STATX_AT_MODE, STATX_AT_RDEV, STATX_AT_UID, STATX_SIZE
 from pyrunc.linux.namespaces import is_new
 from pyrunc.plan.program import ANY, BITS, EQ
 
@@ -33,12 +34,6 @@ UMASK: Final = 0o022
 #: (gid_t)-1: chown(2) takes it as "leave unchanged".
 NO_ID: Final = 0xFFFF_FFFF
 
-# struct stat of this machine's 64-bit layout is not the same everywhere; statx(2) is.
-_STATX_SIZE: Final = 256
-_STATX_UID: Final = 20
-_STATX_MODE: Final = 28
-_STATX_RDEV_MAJOR: Final = 128
-_STATX_TYPE_UID: Final = 0x1 | 0x8
 _MEMORY_DEVICES: Final = 1
 
 
@@ -93,20 +88,20 @@ def plan_stdio_owner(config: Config, host: Host, program: Program) -> None:
     uid = _user(config).get("uid", 0)
     if uid == 0:
         return
-    status = program.buffer(_STATX_SIZE)
+    status = program.buffer(STATX_SIZE)
     value = program.register()
     for fd, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         done, other = program.label(), program.label()
         program.call(
-            "statx", fd, "", AT_EMPTY_PATH, _STATX_TYPE_UID, status, step=f"look at {name}",
+            "statx", fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_UID, status, step=f"look at {name}",
             tolerate=ANY, otherwise=done,
         )  # fmt: skip
-        program.load(value, status + _STATX_UID, 4)
+        program.load(value, status + STATX_AT_UID, 4)
         program.branch(value, EQ, uid, done, f"{name} is the user's already")
-        program.load(value, status + _STATX_MODE, 2)
+        program.load(value, status + STATX_AT_MODE, 2)
         # S_IFREG and S_IFSOCK have this bit, S_IFCHR, S_IFIFO, S_IFDIR and S_IFBLK have not.
         program.branch(value, BITS, 0o100000, other if fd else done, f"{name} is a file")
-        program.load(value, status + _STATX_RDEV_MAJOR, 4)
+        program.load(value, status + STATX_AT_RDEV, 4)
         program.branch(value, EQ, _MEMORY_DEVICES, done, f"{name} is a memory device such as /dev/null")
         program.place(other)
         # Refused for what another user or namespace owns or is read-only: the program may never need it.

@@ -10,7 +10,8 @@ from __future__ import annotations
 from errno import EACCES, EEXIST, ENOENT, EPERM
 
 from pyrunc.kernel.constants import AT_FDCWD, O_CLOEXEC, O_DIRECTORY, O_PATH
-from pyrunc.kernel.paths import OPEN_HOW_SIZE, open_how
+from pyrunc.kernel.paths import open_how
+from pyrunc.kernel.structs import OPEN_HOW_SIZE
 from pyrunc.plan.program import EQ, GE
 
 TYPE_CHECKING = False

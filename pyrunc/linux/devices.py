@@ -27,6 +27,7 @@ from pyrunc.kernel.constants import (
     OPEN_TREE_CLONE,
     STATX_TYPE,
 )
+from pyrunc.kernel.structs import OPEN_HOW_SIZE, STATX_AT_MODE, STATX_AT_RDEV, STATX_SIZE
 from pyrunc.linux.mounts.facts import destination_of, is_bind
 from pyrunc.linux.mounts.points import STRAIGHT, Points
 from pyrunc.linux.namespaces import has
@@ -59,10 +60,6 @@ LINKS: Final = {
 KINDS: Final = {"c": S_IFCHR, "u": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 MAJOR_MAX: Final = (1 << 12) - 1
 MINOR_MAX: Final = (1 << 20) - 1
-#: struct statx: its size; where are the mode, and the device's major and minor (both 32 bits).
-STATX: Final = 256
-_AT_MODE: Final = 28
-_AT_RDEV: Final = 128
 
 
 def check(config: Config, host: Host, report: Report) -> None:
@@ -223,7 +220,9 @@ def _plan_bind(
     program.place(fine)
     points.change(tree, set_=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, step=step, of=of)
     program.call("mknodat", holder, name, S_IFREG | 0o666, 0, step=step, of=of, tolerate=(EEXIST,))
-    program.call("openat2", holder, name, points.how(O_PATH, STRAIGHT), 24, step=step, of=of, into=point)
+    program.call(
+        "openat2", holder, name, points.how(O_PATH, STRAIGHT), OPEN_HOW_SIZE, step=step, of=of, into=point
+    )
     points.move(tree, point, step=step, of=of)
     points.close(tree, point)
 
@@ -240,13 +239,13 @@ def plan_verify(
     of: str,
 ) -> None:
     """Emit going to `different` unless `name` in the directory `at` (or, with "", `at` itself) is this node."""
-    status = program.buffer(STATX)
+    status = program.buffer(STATX_SIZE)
     found = program.register()
     flags = AT_SYMLINK_NOFOLLOW if name else AT_EMPTY_PATH
     program.call("statx", at, name, flags, STATX_TYPE, status, step=step, of=of)
-    program.load(found, status + _AT_RDEV, 8)
+    program.load(found, status + STATX_AT_RDEV, 8)
     program.branch(found, NE, major | minor << 32, different)
-    program.load(found, status + _AT_MODE, 2)
+    program.load(found, status + STATX_AT_MODE, 2)
     # A type is a field of four bits: none of the others, and at least one of its own.
     program.branch(found, BITS, 0o170000 & ~kind, different)
     if kind == S_IFBLK:  # 0o060000; S_IFCHR is 0o020000, S_IFDIR 0o040000
@@ -306,7 +305,7 @@ def plan_stdio(config: Config, host: Host, program: Program) -> None:
         otherwise=done,
     )
     plan_verify(program, null, "", S_IFCHR, 1, 3, different, step, "")
-    status = program.buffer(STATX)
+    status = program.buffer(STATX_SIZE)
     found = program.register()
     for fd, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         other = program.label()
@@ -314,9 +313,9 @@ def plan_stdio(config: Config, host: Host, program: Program) -> None:
         program.call(
             "statx", fd, "", AT_EMPTY_PATH, STATX_TYPE, status, step=step, tolerate=ANY, otherwise=other
         )
-        program.load(found, status + _AT_RDEV, 8)
+        program.load(found, status + STATX_AT_RDEV, 8)
         program.branch(found, NE, 1 | 3 << 32, other)
-        program.load(found, status + _AT_MODE, 2)
+        program.load(found, status + STATX_AT_MODE, 2)
         program.branch(found, BITS, 0o150000, other)
         # EINVAL: the very descriptor, where stdio was closed before.
         program.call("dup3", null, fd, 0, step=step, tolerate=(EINVAL,))

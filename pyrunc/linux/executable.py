@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from errno import EACCES, ENOENT, ENOSYS, ENOTDIR, EPERM
 
-from pyrunc.kernel.constants import AT_EACCESS, AT_FDCWD
+from pyrunc.kernel.constants import AT_EACCESS, AT_FDCWD, STATX_MODE, STATX_TYPE
+from pyrunc.kernel.structs import STATX_AT_MODE, STATX_SIZE
 from pyrunc.linux.environment import value_of
 from pyrunc.plan.program import ANY, BITS, EQ
 
@@ -26,9 +27,6 @@ DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 OF: Final = "process.args"
 
 _X_OK: Final = 1
-_STATX_SIZE: Final = 256
-_STATX_MODE: Final = 28
-_STATX_TYPE_MODE: Final = 0x1 | 0x2
 # Bits of st_mode that every type of file but a regular one has at least one of.
 _NOT_REGULAR: Final = 0o070000
 
@@ -93,7 +91,7 @@ class _Attempt:
     def __init__(self, program: Program, filtered: bool) -> None:
         self.program = program
         self.filtered = filtered
-        self.status = program.buffer(_STATX_SIZE)
+        self.status = program.buffer(STATX_SIZE)
         self.found, self.mode, self.result = program.register(), program.register(), program.register()
         self.done = program.label()
 
@@ -103,10 +101,10 @@ class _Attempt:
         refused, hit = program.label(), program.label()
         failed = program.label() if self.filtered else absent
         program.call(
-            "statx", AT_FDCWD, path, 0, _STATX_TYPE_MODE, self.status, step=f"look for {path}", of=OF,
+            "statx", AT_FDCWD, path, 0, STATX_TYPE | STATX_MODE, self.status, step=f"look for {path}", of=OF,
             into=self.result, tolerate=ANY, otherwise=failed,
         )  # fmt: skip
-        program.load(self.mode, self.status + _STATX_MODE, 2)
+        program.load(self.mode, self.status + STATX_AT_MODE, 2)
         program.branch(self.mode, BITS, _NOT_REGULAR, denied, f"{path} is no regular file")
         program.call(
             "faccessat2", AT_FDCWD, path, _X_OK, AT_EACCESS, step=f"may {path} be executed?", of=OF,

@@ -17,7 +17,9 @@ from pyrunc.kernel.constants import (
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_XDEV,
 )
-from pyrunc.kernel.paths import OPEN_HOW_SIZE, open_how
+from pyrunc.kernel.paths import open_how
+from pyrunc.kernel.structs import OPEN_HOW_SIZE
+from pyrunc.linux.file_system import plan_magic
 from pyrunc.plan.program import EQ
 
 TYPE_CHECKING = False
@@ -30,8 +32,6 @@ APPARMOR: Final = "apparmor"
 SELINUX: Final = "selinux"
 #: The kernel takes a page at most, and cuts off the rest without a word (proc_pid_attr_write() in fs/proc/base.c).
 VALUE_MAX: Final = 4000
-#: struct statfs; the magic number is its first word.
-_STATFS_SIZE: Final = 120
 
 
 def enabled() -> frozenset[str]:
@@ -87,9 +87,7 @@ def plan_attribute(
         program.place(missing)
     program.call("openat2", proc, f"self/attr/{names[-1]}", how, OPEN_HOW_SIZE, step=step, of=of, into=fd)
     program.place(opened)
-    status = program.buffer(_STATFS_SIZE)
-    program.call("fstatfs", fd, status, step=step, of=of)
-    program.load(magic, status, 8)
+    plan_magic(program, fd, magic, step, of)
     program.branch(magic, EQ, PROC_SUPER_MAGIC, sound)
     program.fail(0, f"{step}: what is mounted on /proc is no procfs", of)
     program.place(sound)

@@ -27,6 +27,7 @@ from pyrunc.kernel.constants import (
     NS_GET_NSTYPE,
     PR_SET_DUMPABLE,
 )
+from pyrunc.kernel.structs import CLONE_ARGS_SIZE
 from pyrunc.plan.program import EQ, TALK
 from pyrunc.plan.talk import SAY_PID
 
@@ -182,7 +183,9 @@ def _plan_second_stage(flags: int, program: Program) -> None:
     second = program.label()
     # struct clone_args of clone3(2): flags, pidfd, child_tid, parent_tid, exit_signal, the rest zero.
     arguments = program.data(pack("<5Q6Q", flags | CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
-    program.call("clone3", arguments, 88, step="clone init into the container's namespaces", into=pid)
+    program.call(
+        "clone3", arguments, CLONE_ARGS_SIZE, step="clone init into the container's namespaces", into=pid
+    )
     program.branch(pid, EQ, 0, second)
     message = program.data(pack("<IIq", SAY_PID, 0, 0))
     program.store(message + 8, pid, 8)

@@ -33,6 +33,7 @@ from pyrunc.kernel.constants import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
+from pyrunc.kernel.structs import MOUNT_ATTR_SIZE
 from pyrunc.linux.namespaces import has
 from pyrunc.plan.program import GE
 
@@ -53,7 +54,6 @@ PROPAGATIONS: Final = {
 }
 _PROPAGATION_PATH: Final = "linux.rootfsPropagation"
 #: sizeof(struct mount_attr), mount_setattr(2).
-_MOUNT_ATTR: Final = 32
 
 
 def check(config: Config, host: Host, report: Report) -> None:
@@ -216,7 +216,7 @@ def _propagate(
     program: Program, at: int | Register, path: str, flags: int, kind: int, step: str, of: str
 ) -> None:
     attributes = program.data(pack("<QQQQ", 0, 0, kind, 0))
-    program.call("mount_setattr", at, path, flags, attributes, _MOUNT_ATTR, step=step, of=of)
+    program.call("mount_setattr", at, path, flags, attributes, MOUNT_ATTR_SIZE, step=step, of=of)
 
 
 def _plan_private_parent(path: str, program: Program) -> None:
@@ -236,7 +236,7 @@ def _plan_private_parent(path: str, program: Program) -> None:
             path,
             0,
             private,
-            _MOUNT_ATTR,
+            MOUNT_ATTR_SIZE,
             step=step,
             of=_PROPAGATION_PATH,
             into=result,
@@ -244,7 +244,7 @@ def _plan_private_parent(path: str, program: Program) -> None:
         )
         program.branch(result, GE, 0, done)
         path = path.rpartition("/")[0] or "/"
-    program.call("mount_setattr", AT_FDCWD, "/", 0, private, _MOUNT_ATTR, step=step, of=_PROPAGATION_PATH)
+    program.call("mount_setattr", AT_FDCWD, "/", 0, private, MOUNT_ATTR_SIZE, step=step, of=_PROPAGATION_PATH)
     program.place(done)
     program.release(result)
 
@@ -315,7 +315,7 @@ def _plan_hide(path: str, program: Program) -> None:
         path,
         AT_RECURSIVE,
         slave,
-        _MOUNT_ATTR,
+        MOUNT_ATTR_SIZE,
         step=step,
         tolerate=(EINVAL, ENOENT),
         otherwise=done,
@@ -352,7 +352,7 @@ def plan_finish(config: Config, host: Host, program: Program) -> None:
             "/",
             0,
             attributes,
-            _MOUNT_ATTR,
+            MOUNT_ATTR_SIZE,
             step="make / read-only",
             of="root.readonly",
         )

@@ -11,7 +11,8 @@ from pyrunc.kernel.constants import (
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
 )
-from pyrunc.kernel.paths import OPEN_HOW_SIZE, open_how
+from pyrunc.kernel.paths import open_how
+from pyrunc.kernel.structs import OPEN_HOW_SIZE
 from pyrunc.linux.namespaces import has, listed
 
 TYPE_CHECKING = False

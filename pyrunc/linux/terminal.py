@@ -27,8 +27,10 @@ from pyrunc.kernel.constants import (
     TIOCSPTLCK,
     TIOCSWINSZ,
 )
-from pyrunc.linux.devices import STATX, plan_verify
-from pyrunc.linux.mounts.points import STATFS, STRAIGHT, Points
+from pyrunc.kernel.structs import OPEN_HOW_SIZE, STATX_AT_INO, STATX_SIZE
+from pyrunc.linux.devices import plan_verify
+from pyrunc.linux.file_system import plan_magic
+from pyrunc.linux.mounts.points import STRAIGHT, Points
 from pyrunc.linux.namespaces import has
 from pyrunc.plan.program import EQ, NE
 from pyrunc.plan.talk import SAY_CONSOLE, give
@@ -46,7 +48,6 @@ _OF: Final = "process.terminal"
 _PTMX: Final = "/dev/pts/ptmx"
 #: The inode number of a devpts instance's own ptmx (Linux, fs/devpts/inode.c: 1 is the root, 2 is ptmx).
 _PTMX_INODE: Final = 2
-_AT_INODE: Final = 32
 #: struct winsize has 16 bits for each.
 SIZE_MAX: Final = 0xFFFF
 
@@ -100,16 +101,15 @@ def plan_console(config: Config, host: Host, program: Program, root: Register) -
 
 
 def _plan_verify_ptmx(program: Program, master: Register) -> None:
-    status, kind = program.buffer(STATFS), program.register()
+    kind = program.register()
     right, wrong = program.label(), program.label()
     step = f"look at {_PTMX}"
-    program.call("fstatfs", master, status, step=step, of=_OF)
-    program.load(kind, status, 8)
+    plan_magic(program, master, kind, step, _OF)
     program.branch(kind, NE, DEVPTS_SUPER_MAGIC, wrong)
     plan_verify(program, master, "", S_IFCHR, 5, 2, wrong, step, _OF)
-    node = program.buffer(STATX)
+    node = program.buffer(STATX_SIZE)
     program.call("statx", master, "", AT_EMPTY_PATH, STATX_INO, node, step=step, of=_OF)
-    program.load(kind, node + _AT_INODE, 8)
+    program.load(kind, node + STATX_AT_INO, 8)
     program.branch(kind, EQ, _PTMX_INODE, right)
     program.place(wrong)
     program.fail(
@@ -127,7 +127,7 @@ def _plan_dev_console(points: Points, slave: Register) -> None:
     point, tree = program.register(), program.register()
     program.call("mknodat", holder, name, S_IFREG | 0o666, 0, step=step, of=_OF, tolerate=(EEXIST,))
     how = points.how(O_PATH, STRAIGHT)
-    program.call("openat2", holder, name, how, 24, step=step, of=_OF, into=point)
+    program.call("openat2", holder, name, how, OPEN_HOW_SIZE, step=step, of=_OF, into=point)
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
     program.call("open_tree", slave, "", flags, step=step, of=_OF, into=tree)
     points.move(tree, point, step=step, of=_OF)

@@ -16,7 +16,8 @@ import pytest
 
 from pyrunc.errors import KernelError
 from pyrunc.kernel.constants import AT_FDCWD
-from pyrunc.kernel.paths import OPEN_HOW_SIZE, open_how, open_in_root
+from pyrunc.kernel.paths import open_how, open_in_root
+from pyrunc.kernel.structs import OPEN_HOW_SIZE
 from pyrunc.linux import (
     capabilities,
     credentials,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from pyrunc.kernel import constants, rtnetlink
+from pyrunc.kernel import constants, rtnetlink, structs
 from pyrunc.kernel.numbers import SYSCALLS
 
 #: glibc's headers and the kernel's cannot be included together (struct flock), so there are two programs.
@@ -97,6 +97,39 @@ def test_constants_are_those_of_the_headers(tmp_path: Path) -> None:
     missing = set(ours) - set(theirs) - set(NEWER)
     assert not missing, f"not in the headers: {sorted(missing)}"
     assert theirs == {name: ours[name] for name in theirs}
+
+
+#: The structures of `pyrunc.kernel.structs`: their C names, and the prefix of their members.
+STRUCTURES = {
+    "OPEN_HOW": ("struct open_how", ""),
+    "MOUNT_ATTR": ("struct mount_attr", ""),
+    "CLONE_ARGS": ("struct clone_args", ""),
+    "STATX": ("struct statx", "stx_"),
+    "STATFS": ("struct statfs", "f_"),
+}
+MEMBERS = {"STATX_AT_RDEV": "stx_rdev_major"}
+
+
+def test_structures_are_those_of_the_headers(tmp_path: Path) -> None:
+    ours = {name: value for name, value in vars(structs).items() if name.isupper()}
+    lines = []
+    for name in ours:
+        kind, _, member = name.removesuffix("_SIZE").partition("_AT_")
+        structure, prefix = STRUCTURES[kind]
+        place = MEMBERS.get(name, prefix + member.lower())
+        what = f"offsetof({structure}, {place})" if member else f"sizeof({structure})"
+        lines.append(f'printf("{name} %zu\\n", {what});')
+    source, program = tmp_path / "structs.c", tmp_path / "structs"
+    headers = "stdio.h stddef.h linux/mount.h linux/openat2.h linux/sched.h linux/stat.h sys/vfs.h".split()
+    source.write_text(
+        "".join(f"#include <{header}>\n" for header in headers)
+        + "int main(void) {\n"
+        + "\n".join(lines)
+        + "\nreturn 0; }\n"
+    )
+    subprocess.run(["cc", "-o", program, source], check=True)
+    said = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    assert {words[0]: int(words[1]) for words in map(str.split, said.splitlines())} == ours
 
 
 def test_system_calls_that_programs_use_have_numbers() -> None:

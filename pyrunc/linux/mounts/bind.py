@@ -13,7 +13,7 @@ from pyrunc.kernel.constants import (
     OPEN_TREE_CLONE,
     PROC_SUPER_MAGIC,
 )
-from pyrunc.linux.mounts.points import STATFS
+from pyrunc.linux.file_system import plan_magic
 from pyrunc.plan.program import EQ, Blank, Register
 
 TYPE_CHECKING = False
@@ -36,11 +36,9 @@ def open_source(
 
 def require_proc(program: Program, tree: Register, step: str, of: str) -> None:
     """Emit failing unless the tree is procfs: nothing else may take the place of /proc (CVE-2019-16884)."""
-    status = program.buffer(STATFS)
     kind = program.register()
     fine = program.label()
-    program.call("fstatfs", tree, status, step=step, of=of)
-    program.load(kind, status, 8)
+    plan_magic(program, tree, kind, step, of)
     program.branch(kind, EQ, PROC_SUPER_MAGIC, fine)
     program.fail(EINVAL, f"{step}: it is not of type proc", of)
     program.place(fine)

@@ -20,6 +20,7 @@ from stat import S_IFREG
 from struct import pack, unpack_from
 
 from pyrunc.kernel import constants as k
+from pyrunc.kernel.structs import STATFS_AT_FLAGS, STATFS_SIZE
 from pyrunc.linux.mounts.flags import Context, flags_from, flags_of
 from pyrunc.plan.program import ARENA, GE, LT, NE, Program, Register
 
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
     from pyrunc.plan.program import Argument, Label
 
-#: struct statfs: its size, and where the flags are.
-_STATFS: Final = 120
-_STATFS_AT_FLAGS: Final = 80
 #: The calls that methods of `OldProgram` stand for, each by its name.
 _TRANSLATED: Final = frozenset(
     ("fsconfig", "fsmount", "fsopen", "fspick", "mount_setattr", "move_mount", "open_tree")
@@ -363,7 +361,7 @@ class OldProgram(Program):
     def _combined(self, mount: Argument, set_: int, clear: int, with_: int, step: str) -> Register:
         """Emit finding the flags for mount(2) that change a mount from what it has; the register with them."""
         if not self._statfs:
-            self._statfs = self.buffer(_STATFS)
+            self._statfs = self.buffer(STATFS_SIZE)
         call = "fstatfs" if isinstance(mount, Register) else "statfs"
         super().call(call, mount, self._statfs, step=step)
         flags = self.buffer(8)
@@ -372,7 +370,7 @@ class OldProgram(Program):
         for shown, byte in ((0, 0), (1, 1), (1, 2), (1, 3)):
             table = self._table(shown, byte, set_, clear, with_)
             entry = self.data(pack("<Q", table))
-            self.load(value, self._statfs + _STATFS_AT_FLAGS + shown, 1, step=step)
+            self.load(value, self._statfs + STATFS_AT_FLAGS + shown, 1, step=step)
             self.store(entry, value, 1, step=step)
             self.load(value, entry, 8, step=step)
             self.load(value, value, 1, step=step)

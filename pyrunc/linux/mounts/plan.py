@@ -30,6 +30,7 @@ from pyrunc.kernel.constants import (
     O_PATH,
     STATX_MODE,
 )
+from pyrunc.kernel.structs import STATX_AT_MODE, STATX_SIZE
 from pyrunc.linux.idmap import host_id, root_ids
 from pyrunc.linux.mounts import bind, filesystem
 from pyrunc.linux.mounts.facts import destination_of, is_bind, source_of
@@ -50,9 +51,6 @@ if TYPE_CHECKING:
     #: Mounts that become read-only at the end: the arena address that holds the descriptor, label, JSON path.
     Late = list[tuple[int, str, str]]
 
-#: struct statx: its size, and where the mode is.
-STATX: Final = 256
-STATX_AT_MODE: Final = 28
 #: Mount points with steps of their own: "/" takes the place of the root, /dev stays writable for now, and what
 #: takes the place of /proc is looked at.
 SPECIAL: Final = frozenset(("/", "/dev", "/proc"))
@@ -298,7 +296,7 @@ def _plan_filesystem(
 def _plan_mode(points: Points, point: Register, step: str, of: str) -> Register:
     """Emit reading the mode of the mount point, which a tmpfs without `mode=` takes over."""
     program = points.program
-    status = program.buffer(STATX)
+    status = program.buffer(STATX_SIZE)
     mode = program.register()
     program.call("statx", point, "", AT_EMPTY_PATH, STATX_MODE, status, step=step, of=of)
     program.load(mode, status + STATX_AT_MODE, 2)

@@ -26,6 +26,8 @@ from pyrunc.kernel.constants import (
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
 )
+from pyrunc.kernel.structs import MOUNT_ATTR_SIZE, OPEN_HOW_SIZE, STATFS_SIZE
+from pyrunc.linux.file_system import plan_magic
 from pyrunc.plan.program import GE, NE
 
 TYPE_CHECKING = False
@@ -38,10 +40,6 @@ if TYPE_CHECKING:
 INSIDE: Final = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 #: No symbolic link is followed anywhere on the path.
 STRAIGHT: Final = INSIDE | RESOLVE_NO_SYMLINKS
-#: sizeof of struct open_how, struct mount_attr, struct statfs.
-OPEN_HOW: Final = 24
-MOUNT_ATTR: Final = 32
-STATFS: Final = 120
 #: How many directories are kept open for the mounts in them.
 HOLDERS_MAX: Final = 8
 ONTO: Final = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
@@ -103,7 +101,7 @@ class Points:
             self.root,
             path,
             self.how(flags, resolve),
-            OPEN_HOW,
+            OPEN_HOW_SIZE,
             step=step,
             of=of,
             into=into,
@@ -125,7 +123,7 @@ class Points:
         """Emit changing the attributes of the mount that the descriptor `mount` is the root of."""
         flags = AT_EMPTY_PATH | AT_RECURSIVE if recursive else AT_EMPTY_PATH
         address = self.attributes(set_, clear, propagation)
-        self.program.call("mount_setattr", mount, "", flags, address, MOUNT_ATTR, step=step, of=of)
+        self.program.call("mount_setattr", mount, "", flags, address, MOUNT_ATTR_SIZE, step=step, of=of)
 
     def move(self, mount: Register, point: Register, *, step: str, of: str) -> None:
         """Emit attaching a detached mount on the opened mount point."""
@@ -235,7 +233,7 @@ class Points:
         """
         self._make(holder, name, directory, made, step, of)
         how = self.how(O_PATH, STRAIGHT)
-        self.program.call("openat2", holder, name, how, OPEN_HOW, step=step, of=of, into=into)
+        self.program.call("openat2", holder, name, how, OPEN_HOW_SIZE, step=step, of=of, into=into)
 
     def _make(
         self, holder: Register, name: Text, directory: bool, made: Register | None, step: str, of: str
@@ -276,10 +274,9 @@ class Points:
         """
         program = self.program
         if not self._statfs:
-            self._statfs = program.buffer(STATFS)
+            self._statfs = program.buffer(STATFS_SIZE)
         kind = program.register()
-        program.call("fstatfs", point, self._statfs, step=step, of=of)
-        program.load(kind, self._statfs, 8)
+        plan_magic(program, point, kind, step, of, self._statfs)
         program.branch(kind, NE, PROC_SUPER_MAGIC, fine)
         program.fail(EPERM, f"{step}: its symbolic links lead into /proc", of)
         program.release(kind)
