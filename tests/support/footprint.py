@@ -128,7 +128,7 @@ class Footprint:
     Mounts elsewhere than in `scratch` count too, except where engines and other tests work.
     """
 
-    elsewhere = ("/tmp/", "/var/lib/", "/run/", "/mnt/", "/area/")
+    elsewhere = ("/tmp/", "/var/tmp/", "/var/lib/", "/run/", "/mnt/", "/area/")
 
     def __init__(self, tag: str, scratch: Path, skip: tuple[Path, ...] = ()) -> None:
         self.tag = tag
