@@ -10,6 +10,7 @@ import pytest
 
 from tests.engines.buildah import Buildah
 from tests.engines.containerd import Containerd
+from tests.engines.cri import Cri
 from tests.engines.docker import Docker
 from tests.engines.engine import DockerLike, Engine
 from tests.engines.image import make_archive
@@ -75,6 +76,12 @@ def containerd_session(installed: Path, image: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
+def cri_session(installed: Path, image: Path) -> Iterator[Engine]:
+    """containerd with its CRI plugin, ready."""
+    yield from _session(Cri(installed, image))
+
+
+@pytest.fixture(scope="session")
 def buildah_session(installed: Path, image: Path) -> Iterator[Engine]:
     """buildah, ready."""
     yield from _session(Buildah(installed, image))
@@ -106,6 +113,13 @@ def containerd(containerd_session: Containerd) -> Iterator[Containerd]:
     """containerd; the test must leave nothing behind."""
     with containerd_session.watched():
         yield containerd_session
+
+
+@pytest.fixture
+def cri(cri_session: Cri) -> Iterator[Cri]:
+    """containerd with its CRI plugin; the test must leave nothing behind."""
+    with cri_session.watched():
+        yield cri_session
 
 
 @pytest.fixture

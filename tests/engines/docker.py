@@ -1,4 +1,4 @@
-"""docker: an own dockerd (which starts its own containerd), with the `daemon.json` of docs/engines.md."""
+"""docker: an own dockerd (which starts its own containerd), with the `daemon.json` of the README."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-def make_oci_archive(rootfs: Path, name: str, target: Path) -> Path:
+def make_oci_archive(rootfs: Path, name: str, target: Path, command: Sequence[str] = ("sh",)) -> Path:
     """An OCI image archive (image-spec, "Image Layout") of one uncompressed layer, known as `name`."""
     layer = rootfs.read_bytes()
     blobs: dict[str, bytes] = {}
@@ -50,7 +51,7 @@ def make_oci_archive(rootfs: Path, name: str, target: Path) -> Path:
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
+        "config": {"Env": ["PATH=/bin"], "Cmd": list(command)},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
     }
     manifest = {

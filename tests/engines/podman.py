@@ -1,4 +1,4 @@
-"""podman: no daemon; conmon calls the runtime, and the `containers.conf` of docs/engines.md names it."""
+"""podman: no daemon; conmon calls the runtime, and the `containers.conf` of the README names it."""
 
 from __future__ import annotations
 

@@ -42,9 +42,9 @@ def test_events(containerd: Containerd) -> None:
 
 def test_exit_event_has_the_status(containerd: Containerd) -> None:
     with containerd.events() as events:
-        assert containerd.run([], "sh", "-c", "exit 7").status == 7
-        (left,) = events.of("/tasks/exit") or [events.hears("/tasks/exit", "")]
-        assert left["exit_status"] == 7
+        name = containerd.new_name()
+        assert containerd.call(*containerd.run_words(["--rm"], name, "sh", "-c", "exit 7")).status == 7
+        assert events.hears("/tasks/exit", name)["exit_status"] == 7
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -1,16 +1,17 @@
-"""docs/engines.md: its lines are run as they stand there, with the path of the runtime and of the image put in."""
+"""The README's lines for each engine are run as they stand, with the path of the runtime and of the image put in."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 
 import pytest
 
 from tests.engines import docs
 from tests.engines.buildah import Buildah
 from tests.engines.containerd import Containerd
+from tests.engines.cri import Cri
 from tests.engines.docker import Docker
-from tests.engines.engine import IMAGE, Engine, program
+from tests.engines.engine import IMAGE, Engine
 from tests.engines.podman import Podman
 from tests.support.runtime import Outcome
 
@@ -30,14 +31,17 @@ def test_ctr(containerd: Containerd) -> None:
     assert line(containerd, "ctr").ok().out == "hello from containerd\n"
 
 
-@pytest.mark.xdist_group("containerd")
-def test_containerd_config(containerd: Containerd, folder: Path) -> None:
-    """containerd's CRI plugin takes the settings (running them needs a kubelet or crictl)."""
-    path = folder / "config.toml"
-    path.write_text(docs.block("config.toml", containerd.runtime))
-    dump = containerd.execute([program("containerd"), "--config", str(path), "config", "dump"]).ok().out
-    assert f'BinaryName = "{containerd.runtime}"' in dump
-    assert 'default_runtime_name = "pyrunc"' in dump
+@pytest.mark.xdist_group("cri")
+def test_runtime_class(cri: Cri) -> None:
+    """`config.toml` as it stands, with what keeps this containerd to itself; the handler is the RuntimeClass's."""
+    known = docs.runtime_class()
+    assert (known["apiVersion"], known["kind"]) == ("node.k8s.io/v1", "RuntimeClass")
+    pod = cri.pod()
+    assert pod.run("one", "echo", "hello from a pod").ends().exit_code == 0
+    status = pod.status()
+    assert status.status.runtime_handler == known["handler"]
+    info = json.loads({entry.key: entry.value for entry in status.info}["info"])
+    assert info["runtimeOptions"]["binary_name"] == str(cri.runtime)
 
 
 @pytest.mark.xdist_group("podman")
