@@ -10,10 +10,12 @@ CLONE_ARGS_SIZE = 88
 
 # struct statx of statx(2), which unlike struct stat is the same everywhere; RDEV is the major number, the minor follows
 STATX_SIZE = 256
+STATX_AT_ATTRIBUTES = 8
 STATX_AT_UID = 20
 STATX_AT_MODE = 28
 STATX_AT_INO = 32
 STATX_AT_RDEV = 128
+STATX_AT_MNT_ID = 144
 
 # struct statfs of fstatfs(2)
 STATFS_SIZE = 120

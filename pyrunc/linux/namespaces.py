@@ -25,6 +25,7 @@ from pyrunc.kernel.constants import (
     CLONE_NEWUTS,
     CLONE_PARENT,
     NS_GET_NSTYPE,
+    NS_GET_USERNS,
     PR_SET_DUMPABLE,
 )
 from pyrunc.kernel.structs import CLONE_ARGS_SIZE
@@ -33,6 +34,7 @@ from pyrunc.plan.talk import SAY_PID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from typing import Final
 
     from pyrunc.config.spec import Config
@@ -133,12 +135,7 @@ def _check_path(where: str, kind: str, path: str, host: Host, report: Report) ->
 
 
 def plan_join(config: Config, host: Host, program: Program) -> None:
-    """Emit the first stage: join what is to be joined, clone the second stage, say its pid, exit.
-
-    Namespaces other than user are tried first with the runtime's own privileges, which reach those owned by
-    any user namespace below; what is refused (EPERM) is tried again after the user namespace was joined,
-    as in a rootless pod, whose members are owned by the pod's user namespace.
-    """
+    """Emit the first stage: join what is to be joined, clone the second stage, say its pid, exit."""
     joins = joined(config)
     if not joins:
         return
@@ -147,6 +144,17 @@ def plan_join(config: Config, host: Host, program: Program) -> None:
         # (CVE-2016-9962). Its files in /proc then belong to the root of the user namespace that it was
         # executed in, which is the runtime; an ordinary user could not map its ids any more.
         program.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0, step="make init not dumpable")
+    plan_setns(joins, program)
+    _plan_second_stage(new_flags(config), program)
+
+
+def plan_setns(joins: Mapping[str, str], program: Program) -> None:
+    """Emit joining namespaces: type → what to call it. Each is inherited as `namespace-TYPE`.
+
+    Namespaces other than user are tried first with the runtime's own privileges, which reach those owned by
+    any user namespace below; what is refused (EPERM) is tried again after the user namespace was joined,
+    as in a rootless pod, whose members are owned by the pod's user namespace.
+    """
     retry = []
     for kind in JOIN_ORDER:
         if kind in joins:
@@ -175,7 +183,6 @@ def plan_join(config: Config, host: Host, program: Program) -> None:
             program.call("setns", fd, KINDS[kind][0], step=label, of="linux.namespaces")
             program.place(done)
     program.release(*(outcome for outcome, *_ in retry))
-    _plan_second_stage(new_flags(config), program)
 
 
 def _plan_second_stage(flags: int, program: Program) -> None:
@@ -221,3 +228,43 @@ def open_joined(config: Config) -> tuple[dict[str, int], dict[str, int]]:
         except OSError:
             found[path] = -EINVAL
     return found, descriptors
+
+
+def open_of(pid: int, kinds: Iterable[str]) -> dict[str, int]:
+    """Open the namespaces of these types that process `pid` is in and this one is not: type → descriptor.
+
+    The caller closes them, and holds a pidfd that shows afterwards that `pid` was the process that it means. For
+    namespaces that are joined one after the other: setns(2) with the pidfd, called twice, would follow a process that
+    goes into others in between. Raises OSError.
+    """
+    opened: dict[str, int] = {}
+    try:
+        for kind in kinds:
+            name = KINDS[kind][1]
+            descriptor = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            opened[kind] = descriptor
+            if is_own(descriptor, kind):
+                os.close(opened.pop(kind))
+    except BaseException:
+        for descriptor in opened.values():
+            os.close(descriptor)
+        raise
+    return opened
+
+
+def open_owner(namespace: int) -> int:
+    """The user namespace that owns `namespace`, whose rights decide what may be done to it; -1: this process's own.
+
+    ioctl_nsfs(2); raises OSError, EPERM where the owner is neither this process's nor one below.
+    """
+    owner = ioctl(namespace, NS_GET_USERNS)
+    if not is_own(owner, "user"):
+        return owner
+    os.close(owner)
+    return -1
+
+
+def is_own(namespace: int, kind: str) -> bool:
+    """Whether this process is in the namespace behind the descriptor."""
+    own, other = os.stat(f"/proc/self/ns/{KINDS[kind][1]}"), os.fstat(namespace)
+    return (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino)

@@ -160,14 +160,8 @@ def plan_enter(config: Config, host: Host, program: Program) -> Register:
         program.call("openat", AT_FDCWD, path, flags, step=f"open the root {path}", of="root.path", into=root)
         program.release(place)
         return root
+    plan_cut(config, program)
     kind = _kind(config)
-    of = _PROPAGATION_PATH if kind else "root.path"
-    if kind != MS_SHARED:
-        # Nothing of what follows may show on the host. With "shared" volumes are to, so there only the root is cut
-        # off. Recursively also where the config does not say so: the host's other mounts are left behind anyway.
-        # "unbindable" comes at the end, else the root could not be cloned.
-        before = MS_SLAVE if kind in (0, MS_SLAVE) else MS_PRIVATE
-        _propagate(program, AT_FDCWD, "/", AT_RECURSIVE, before, "cut the mounts off the host's", of)
     program.call(
         "openat",
         AT_FDCWD,
@@ -191,7 +185,15 @@ def plan_enter(config: Config, host: Host, program: Program) -> Register:
     if kind == MS_SHARED:
         # Mounts that the host has below the root: what goes on top of them is the container's alone.
         flags = AT_EMPTY_PATH | AT_RECURSIVE
-        _propagate(program, root, "", flags, MS_SLAVE, "cut the mounts below the root off the host's", of)
+        _propagate(
+            program,
+            root,
+            "",
+            flags,
+            MS_SLAVE,
+            "cut the mounts below the root off the host's",
+            _PROPAGATION_PATH,
+        )
     program.call(
         "move_mount",
         root,
@@ -205,6 +207,20 @@ def plan_enter(config: Config, host: Host, program: Program) -> Register:
     program.call("close", place, step="close the root below the mount")
     program.release(place)
     return root
+
+
+def plan_cut(config: Config, program: Program) -> None:
+    """Emit cutting the mounts of init's mount namespace off those that they were copied from.
+
+    Nothing of what follows may show on the host. With "shared" volumes are to, so there only the root is cut
+    off. Recursively also where the config does not say so: the host's other mounts are left behind anyway.
+    "unbindable" comes at the end, else the root could not be cloned.
+    """
+    kind = _kind(config)
+    of = _PROPAGATION_PATH if kind else "root.path"
+    if kind != MS_SHARED:
+        before = MS_SLAVE if kind in (0, MS_SLAVE) else MS_PRIVATE
+        _propagate(program, AT_FDCWD, "/", AT_RECURSIVE, before, "cut the mounts off the host's", of)
 
 
 def _kind(config: Config) -> int:

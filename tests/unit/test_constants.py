@@ -47,7 +47,7 @@ int printf(const char *, ...);
 )
 
 #: Constants that the headers of Debian 12 (Linux 6.1) do not have yet, with the release that brought them.
-NEWER = {"MFD_EXEC": "6.3", "PIDFD_SIGNAL_PROCESS_GROUP": "6.9"}
+NEWER = {"MFD_EXEC": "6.3", "PIDFD_SIGNAL_PROCESS_GROUP": "6.9", "STATX_MNT_ID_UNIQUE": "6.8"}
 
 #: Enumerators, and a macro that is defined where they are.
 ENUMERATORS = {
@@ -56,6 +56,7 @@ ENUMERATORS = {
     **dict.fromkeys(
         (
             "BPF_CGROUP_DEVICE",
+            "BPF_OBJ_GET_INFO_BY_FD",
             "BPF_PROG_ATTACH",
             "BPF_PROG_DETACH",
             "BPF_PROG_GET_FD_BY_ID",
