@@ -89,7 +89,7 @@ def test_list(runtime: Runtime) -> None:
         "created",
         str(first.bundle.path),
         entry["created"],
-        "root",
+        entry["owner"],
     ]
     column = table[0].index("STATUS")
     assert all(row[column - 1] == " " and row[column] != " " for row in table[1:])
