@@ -70,7 +70,7 @@ def test_echo(runtime: Runtime) -> None:
         container.run_detached("--console-socket", str(socket.path)).ok()
         master = socket.receive()
         master.write("hello\n")
-        text = master.read("got hello")
+        text = master.read("got hello\r\n")
         assert "hello\r\ngot hello\r\n" in text
 
 
