@@ -48,7 +48,7 @@ def serve(
             elif said == SAY_IDMAP:
                 tree = talk.expect(SAY_IDMAP, value).descriptor
                 try:
-                    _map(config, bundle, config["mounts"][value], value, tree, spaces)
+                    map_ids(config, bundle, value, tree, spaces)
                 finally:
                     os.close(tree)
                 talk.go()
@@ -84,11 +84,14 @@ def take_back(pid: int, limits: bytes) -> None:
 
 
 class Spaces:
-    """User namespaces by their maps: one for all mounts that have the same, and the container's own."""
+    """User namespaces by their maps: one for all mounts that have the same, and the container's own.
 
-    def __init__(self, init: int) -> None:
+    The container's is that of process `init`, or the descriptor `own` if that is one; it is closed with the others.
+    """
+
+    def __init__(self, init: int, own: int = -1) -> None:
         self._init = init
-        self._opened: dict[tuple[str, str] | None, int] = {}
+        self._opened: dict[tuple[str, str] | None, int] = {None: own} if own >= 0 else {}
 
     def get(self, maps: tuple[str, str] | None) -> int:
         """The descriptor of a user namespace with these contents of uid_map and gid_map; None: the container's."""
@@ -126,7 +129,9 @@ def _make(uids: str, gids: str) -> int:
         os.waitpid(holder.pid, 0)
 
 
-def _map(config: Config, bundle: str, mount: Mount, index: int, tree: int, spaces: Spaces) -> None:
+def map_ids(config: Config, bundle: str, index: int, tree: int, spaces: Spaces) -> None:
+    """Map the ids of the detached mount `tree`, number `index` of the config. Raises KernelError."""
+    mount = config["mounts"][index]
     options = parse(mount.get("options") or ())
     step = f"mounts[{index}]: map the ids of {subject(mount)}"
     space = spaces.get(idmapped.texts_of(config, mount, options))

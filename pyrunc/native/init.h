@@ -54,7 +54,8 @@ enum said {
     SAY_COPY = 5,
     SAY_OUTPUT = 6,
     SAY_LISTENER = 7,
-    SAY_IDMAP = 8
+    SAY_IDMAP = 8,
+    SAY_MOUNT = 9
 };
 
 struct message {

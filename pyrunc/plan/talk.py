@@ -31,6 +31,16 @@
       "go"               ───────────────────────────────▶  startContainer hooks, execve
                          ◀──────── end of file: it runs
 
+A process that mounts in a container that runs (`pyrunc mounts`, linux/mounts/running.py) speaks in the same way:
+
+    runtime                                                pyrunc-init
+                         ◀──────── SAY_MOUNT  fd ────────  each mount, still detached
+      maps ids, saves the record
+      "go"               ───────────────────────────────▶  enters the container's mount namespace, attaches them
+                         ◀───────── SAY_COPY  2 fds ─────  for each tmpcopyup, answered with "go"
+                         ◀──────── SAY_REACHED  READY ───  and ends
+                         ◀──────── SAY_REACHED  i ───────  instead, in `mounts remove`: number i is unmounted
+
 At any step SAY_FAILED with the step's number, errno and detail may come instead; then init has ended. Where a
 hook that init ran has failed, SAY_OUTPUT with its wait status and the end of its output comes before.
 End of file on init's side means that the runtime died: init ends. `pyrunc run` is both runtimes at once and
@@ -53,6 +63,7 @@ if TYPE_CHECKING:
 #: native/init.h, enum said.
 SAY_FAILED, SAY_PID, SAY_REACHED, SAY_CONSOLE = 1, 2, 3, 4
 SAY_COPY, SAY_OUTPUT, SAY_LISTENER, SAY_IDMAP = 5, 6, 7, 8
+SAY_MOUNT = 9
 
 #: Bytes of a hook's output in SAY_OUTPUT, at most.
 OUTPUT_SIZE: Final = 4097

@@ -14,6 +14,7 @@ from pyrunc.plan.talk import (
     SAY_FAILED,
     SAY_IDMAP,
     SAY_LISTENER,
+    SAY_MOUNT,
     SAY_OUTPUT,
     SAY_PID,
     SAY_REACHED,
@@ -40,6 +41,7 @@ _NAMES = {
     SAY_COPY: "copy",
     SAY_IDMAP: "idmap",
     SAY_LISTENER: "listener",
+    SAY_MOUNT: "mount",
 }
 
 

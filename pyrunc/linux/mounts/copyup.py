@@ -46,20 +46,29 @@ def plan(program: Program, index: int, point: Register, tree: Register, step: st
     hear(program, f"{step}: wait for the copy")
 
 
-def serve(config: Config, talk: Conversation, manager: Manager, init: int, index: int) -> None:
-    """Copy for mount number `index`, when init comes to it. Raises PyruncError, StepFailed, InitEnded."""
+def serve(
+    config: Config, talk: Conversation, manager: Manager, init: int, index: int, users: int = -1
+) -> None:
+    """Copy for mount number `index`, when init comes to it. Raises PyruncError, StepFailed, InitEnded.
+
+    `users`: a descriptor of the container's user namespace, where that is not init's.
+    """
     source = talk.expect(SAY_COPY, index * 2 + _FROM).descriptor
     target = talk.expect(SAY_COPY, index * 2 + _TO).descriptor
+    own = -1
     try:
-        _copy_in_child(config, source, target, manager, init, destination_of(config["mounts"][index]))
+        if users < 0 and has(config, "user"):
+            own = users = os.open(f"/proc/{init}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        _copy_in_child(config, source, target, manager, users, destination_of(config["mounts"][index]))
     finally:
-        os.close(source)
-        os.close(target)
+        for descriptor in (source, target, own):
+            if descriptor >= 0:
+                os.close(descriptor)
     talk.go()
 
 
 def _copy_in_child(
-    config: Config, source: int, target: int, manager: Manager, init: int, destination: str
+    config: Config, source: int, target: int, manager: Manager, users: int, destination: str
 ) -> None:
     step = f"copy the content of {destination} into its tmpfs"
     entrances = list(manager.entrances().values())
@@ -67,7 +76,6 @@ def _copy_in_child(
     if directory is not None:
         entrances.append(os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory))
         os.close(directory)
-    users = os.open(f"/proc/{init}/ns/user", os.O_RDONLY | os.O_CLOEXEC) if has(config, "user") else -1
     reader, writer = os.pipe()
     gate, opener = os.pipe()
     pid = os.fork()
@@ -91,9 +99,8 @@ def _copy_in_child(
         finally:
             os._exit(status)
     os.close(writer)
-    for descriptor in (*entrances, users, gate):
-        if descriptor >= 0:
-            os.close(descriptor)
+    for descriptor in (*entrances, gate):
+        os.close(descriptor)
     try:
         manager.join(pid)
         os.write(opener, b"1")

@@ -115,13 +115,20 @@ def check(where: str, config: Config, mount: Mount, options: Options, host: Host
         check_ranges(f"{where}.{name}" if uids else f"{where}.options", mappings, report)
 
 
+def is_for_runtime(config: Config, mount: Mount, options: Options) -> bool:
+    """Whether the runtime has anything to map of this id-mapped mount.
+
+    Made in the container's user namespace, a file system counts its ids as that does, without any mapping of the mount;
+    the kernel refuses to apply the same namespace once more.
+    """
+    return is_bind(mount) or maps_of(config, mount, options) is not None
+
+
 def plan(
     config: Config, program: Program, index: int, mount: Mount, options: Options, tree: Register, step: str
 ) -> None:
     """Emit letting the runtime map the ids of the detached mount `tree`, mount number `index`, and waiting for it."""
-    if maps_of(config, mount, options) is None and not is_bind(mount):
-        # Made in the container's user namespace, a file system counts its ids as that does, without any mapping of
-        # the mount; the kernel refuses to apply the same namespace once more.
+    if not is_for_runtime(config, mount, options):
         return
     give(
         program, tree, SAY_IDMAP, index, step=f"{step}: let its ids be mapped", of=f"mounts[{index}].options"

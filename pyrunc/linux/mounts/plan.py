@@ -69,9 +69,14 @@ def plan_sources(config: Config, host: Host, program: Program) -> dict[int, int]
 
     Returns index of the mount → arena address that will hold the descriptor of its detached tree.
     """
-    opened: dict[int, int] = {}
     if not has(config, "user") or _keeps_uid(config, host):
-        return opened
+        return {}
+    return plan_opened(config, host, program)
+
+
+def plan_opened(config: Config, host: Host, program: Program) -> dict[int, int]:
+    """As `plan_sources`, whoever init is."""
+    opened: dict[int, int] = {}
     for index, mount in enumerate(config.get("mounts") or ()):
         if is_bind(mount):
             options = _options(mount, {})
@@ -129,7 +134,7 @@ def plan(
             straight = image_known and not points.is_covered(path)
             directory = S_ISDIR(host.sources[source])
             opened = (sources or {}).get(index, 0)
-            idmap = _is_idmapped(mount, options)
+            idmap = is_idmapped(mount, options)
             if straight and path not in SPECIAL and not idmap and not host.old_mounts:
                 alike.plan(opened or source, options, path, directory=directory, step=step, of=of)
                 points.covered(path, given)
@@ -151,7 +156,7 @@ def plan(
             step = f"mount {kind} on {path}"
             straight = kind in ORDINARY or (image_known and not points.is_covered(path))
             point, tree = _plan_filesystem(config, points, failures, mount, options, path, straight, step, of)
-            if _is_idmapped(mount, options):
+            if is_idmapped(mount, options):
                 from pyrunc.linux.mounts import idmapped
 
                 idmapped.plan(config, program, index, mount, options, tree, step)
@@ -216,7 +221,8 @@ def _is_late(kind: str, path: str) -> bool:
     return path in ("/", "/dev") or kind == "tmpfs"
 
 
-def _is_idmapped(mount: Mount, options: Options) -> bool:
+def is_idmapped(mount: Mount, options: Options) -> bool:
+    """Whether the ids of the mount are to be mapped."""
     return options.idmap or bool(mount.get("uidMappings") or mount.get("gidMappings"))
 
 
@@ -256,20 +262,39 @@ def _plan_filesystem(
 ) -> tuple[Register, Register]:
     program = points.program
     kind = mount["type"]
+    inherit = takes_mode(kind, options)
+    made = program.register()
+    point = points.point(path, step=step, of=of, straight=straight, made=made if inherit else None)
+    mode = plan_mode(points, point, step, of) if inherit else None
+    attributes = options.attributes
+    if _is_late(kind, path):
+        attributes &= ~MOUNT_ATTR_RDONLY
+    tree = plan_tree(config, program, failures, mount, options, attributes, step, of)
+    if mode is not None:
+        plan_keep_mode(program, tree, made, mode, path, step, of)
+    program.release(made)
+    plan_propagation(points, tree, options, step, of)
+    return point, tree
+
+
+def plan_tree(
+    config: Config,
+    program: Program,
+    failures: filesystem.Failures,
+    mount: Mount,
+    options: Options,
+    attributes: int,
+    step: str,
+    of: str,
+) -> Register:
+    """Emit making the file system of `mount`, mounted nowhere yet, with these MOUNT_ATTR_ bits; its register."""
+    kind, source = mount["type"], mount.get("source", "")
     settings = filesystem.settings_of(kind, options)
     labelled = bool(config.get("linux", {}).get("mountLabel"))
     if labelled:
         from pyrunc.linux import selinux
 
         settings = selinux.with_context(config, kind, settings)
-    inherit = kind == "tmpfs" and all(name != "mode" for name, _ in settings)
-    made = program.register()
-    point = points.point(path, step=step, of=of, straight=straight, made=made if inherit else None)
-    mode = _plan_mode(points, point, step, of) if inherit else None
-    attributes = options.attributes
-    if _is_late(kind, path):
-        attributes &= ~MOUNT_ATTR_RDONLY
-    source = mount.get("source", "")
     way = filesystem.way_of(kind, source, settings, options)
     if way == filesystem.PAGE:
         tree = filesystem.make_by_page(program, kind, source, settings, options, attributes, step=step, of=of)
@@ -279,21 +304,34 @@ def _plan_filesystem(
         tree = filesystem.make(program, failures, kind, source, settings, attributes, step=step, of=of)
     if labelled:
         selinux.plan_relabel(config, program, kind, tree, step, of)
-    if mode is not None:
-        fresh = program.label()
-        program.branch(made, EQ, 0, fresh)
-        program.call("fchmodat", tree, ".", mode, step=f"{step}: keep the mode of {path}", of=of)
-        program.place(fresh)
-        program.release(mode)
-    program.release(made)
+    return tree
+
+
+def plan_propagation(points: Points, tree: Register, options: Options, step: str, of: str) -> None:
+    """Emit giving a new file system its propagation."""
     for propagation, recursive in options.propagation:
         points.change(
             tree, propagation=propagation, recursive=recursive, step=f"{step}: set the propagation", of=of
         )
-    return point, tree
 
 
-def _plan_mode(points: Points, point: Register, step: str, of: str) -> Register:
+def takes_mode(kind: str, options: Options) -> bool:
+    """Whether the file system takes the mode of a mount point over that was there before: tmpfs without `mode=`."""
+    return kind == "tmpfs" and all(word.partition("=")[0] != "mode" for word in options.data)
+
+
+def plan_keep_mode(
+    program: Program, tree: Register, made: Register, mode: Register, path: str, step: str, of: str
+) -> None:
+    """Emit giving the root of `tree` that mode, unless the mount point was `made` for it (`Points.point`)."""
+    fresh = program.label()
+    program.branch(made, EQ, 0, fresh)
+    program.call("fchmodat", tree, ".", mode, step=f"{step}: keep the mode of {path}", of=of)
+    program.place(fresh)
+    program.release(mode)
+
+
+def plan_mode(points: Points, point: Register, step: str, of: str) -> Register:
     """Emit reading the mode of the mount point, which a tmpfs without `mode=` takes over."""
     program = points.program
     status = program.buffer(STATX_SIZE)
