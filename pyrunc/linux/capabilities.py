@@ -154,6 +154,20 @@ def plan_before_user(config: Config, host: Host, program: Program) -> None:
     program.call("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0, step="keep capabilities over the change of user")
 
 
+def plan_between(config: Config, host: Host, program: Program) -> None:
+    """Emit giving up what is not in the final sets, but for CAP_SYS_ADMIN, with which a filter is loaded.
+
+    For a process that is going to show itself to the container before it has loaded its filter. After the change of
+    ids, before `plan_after_user`.
+    """
+    sets = Sets(config)
+    sets.limit(available(config, host))
+    kept = sets.permitted | 1 << NUMBERS["CAP_SYS_ADMIN"] & available(config, host)
+    data = pack("<6I", kept & _LOW, kept & _LOW, 0, kept >> 32, kept >> 32, 0)
+    step = f"keep {_shown(kept)} of the capabilities until the seccomp filter is loaded"
+    program.call("capset", program.data(HEADER), program.data(data), step=step, of="process.capabilities")
+
+
 def plan_after_user(config: Config, host: Host, program: Program) -> None:
     """Emit the final effective, permitted, inheritable and ambient sets."""
     of = "process.capabilities"

@@ -2,16 +2,20 @@
 
 Two subjects. Init may use every CPU that its cgroup leaves it, whatever CPUs the runtime was confined to: until Linux
 6.2 entering a cpuset did that by itself, since then a process keeps what somebody once set (a shell's taskset(1), the
-CPUAffinity= of an engine's unit). And `process.execCPUAffinity`, which is for processes that join a container
-later; here its lists are checked and turned into masks.
+CPUAffinity= of an engine's unit). And `process.execCPUAffinity`, for processes that join a container later
+(`pyrunc.plan.exec`): `initial` is the runtime's own while it starts them, `final` theirs in the cgroup.
 """
 
 from __future__ import annotations
 
 from errno import EINVAL, ENOSYS, EPERM
 
+from pyrunc.errors import KernelError
+from pyrunc.kernel.native import syscall
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import TracebackType
     from typing import Final
 
     from pyrunc.config.spec import Config
@@ -91,3 +95,54 @@ def plan(program: Program) -> None:
         step="allow every CPU of the cgroup",
         tolerate=(EPERM, ENOSYS, EINVAL),
     )
+
+
+def plan_final(config: Config, program: Program) -> None:
+    """Emit `execCPUAffinity.final` for a process that joins the container, or as `plan` does without it."""
+    text = (config["process"].get("execCPUAffinity") or {}).get("final")
+    if not text:
+        plan(program)
+        return
+    cpus = mask(text)
+    program.call(
+        "sched_setaffinity",
+        0,
+        len(cpus),
+        program.data(cpus),
+        step=f"set the final CPU affinity to {text}",
+        of="process.execCPUAffinity.final",
+    )
+
+
+class Initial:
+    """While the block runs, this process has the affinity of `execCPUAffinity.initial`, which a child inherits.
+
+    The specification wants it for the runtime's process before the transition to the container's cgroup; a child that
+    clone3(2) puts into the cgroup makes no step before that. Raises KernelError.
+    """
+
+    __slots__ = ("_before", "_text")
+
+    def __init__(self, config: Config) -> None:
+        self._text = (config["process"].get("execCPUAffinity") or {}).get("initial", "")
+        self._before = b""
+
+    def __enter__(self) -> None:
+        if not self._text:
+            return
+        before = bytearray(CPUS_MAX // 8)
+        wanted = mask(self._text)
+        step = f"set the initial CPU affinity to {self._text}"
+        try:
+            size = syscall("sched_getaffinity", 0, len(before), before)
+            syscall("sched_setaffinity", 0, len(wanted), wanted)
+        except OSError as error:
+            remedy = "this process may use none of these CPUs" if error.errno == EINVAL else ""
+            raise KernelError.of(step, error, remedy=remedy) from error
+        self._before = bytes(before[:size])
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._before:
+            syscall("sched_setaffinity", 0, len(self._before), self._before)

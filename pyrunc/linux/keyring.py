@@ -59,3 +59,18 @@ def plan(config: Config, name: str, program: Program) -> None:
     program.call("keyctl", KEYCTL_SETPERM, keyring, permissions, step="let the session keyring be joined")
     program.place(without)
     program.release(keyring)
+
+
+def plan_join(name: str, program: Program) -> None:
+    """Emit joining the container's session keyring `name`, for a process that joins the container.
+
+    In the container's user namespace: names are known only within one. Where the keyring has gone with the last process
+    that used it, this makes a new one: the caller's keys stay out of reach in any case.
+    """
+    program.call(
+        "keyctl",
+        KEYCTL_JOIN_SESSION_KEYRING,
+        name,
+        step="join the container's session keyring",
+        tolerate=(ENOSYS, EPERM),
+    )

@@ -11,6 +11,7 @@ import os
 from struct import pack, unpack
 
 from pyrunc.errors import KernelError
+from pyrunc.kernel.constants import AT_FDCWD, O_CLOEXEC, O_WRONLY
 from pyrunc.kernel.native import syscall
 
 TYPE_CHECKING = False
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from pyrunc.config.spec import Config
     from pyrunc.plan.host import Host
+    from pyrunc.plan.program import Program
     from pyrunc.validate.report import Report
 
 #: The limits of getrlimit(2) by the number of asm-generic/resource.h.
@@ -42,6 +44,7 @@ RLIMITS: Final = {
 }
 #: RLIM_INFINITY, which is also how "unlimited" is written in config.json.
 INFINITY: Final = (1 << 64) - 1
+_SCORE: Final = "process.oomScoreAdj"
 
 
 def check(config: Config, host: Host, report: Report) -> None:
@@ -124,3 +127,66 @@ def _score_remedy(path: str) -> str:
     except OSError:
         return ""
     return f"it is {present} now, and less takes CAP_SYS_RESOURCE; raise process.oomScoreAdj or leave it out"
+
+
+# -- of a process that joins a container: it sets them itself, as long as it has the runtime's privileges ----
+
+
+def own_limits(config: Config) -> dict[str, tuple[int, int]]:
+    """Kind → (soft, hard) that this process has, of those limits that the config sets. Raises KernelError."""
+    found = {}
+    for limit in config["process"].get("rlimits") or ():
+        present = bytearray(16)
+        try:
+            syscall("prlimit64", 0, RLIMITS[limit["type"]], None, present)
+        except OSError as error:
+            raise KernelError.of(f"read {limit['type']}", error) from None
+        soft, hard = unpack("<QQ", present)
+        found[limit["type"]] = (soft, hard)
+    return found
+
+
+def plan_raise(config: Config, present: dict[str, tuple[int, int]], program: Program) -> None:
+    """Emit raising hard limits, which takes the runtime's CAP_SYS_RESOURCE. `present`: from `own_limits`."""
+    for index, limit in enumerate(config["process"].get("rlimits") or ()):
+        kind, hard = limit["type"], limit["hard"]
+        soft, highest = present[kind]
+        if hard > highest:
+            step = f"set {kind} to soft {_shown(limit['soft'])}, hard {_shown(hard)}"
+            raised = program.data(pack("<QQ", soft, hard))
+            program.call("prlimit64", 0, RLIMITS[kind], raised, 0, step=step, of=f"process.rlimits[{index}]")
+
+
+def plan_rlimits(config: Config, program: Program) -> None:
+    """Emit the limits themselves, which takes no privilege after `plan_raise`.
+
+    By the last process that the runtime clones: RLIMIT_NPROC of a user who has as many processes as he may would let
+    nothing more be cloned. And before a seccomp filter, which may refuse prlimit(2).
+    """
+    for index, limit in enumerate(config["process"].get("rlimits") or ()):
+        kind, soft, hard = limit["type"], limit["soft"], limit["hard"]
+        step = f"set {kind} to soft {_shown(soft)}, hard {_shown(hard)}"
+        wanted = program.data(pack("<QQ", soft, hard))
+        program.call("prlimit64", 0, RLIMITS[kind], wanted, 0, step=step, of=f"process.rlimits[{index}]")
+
+
+def plan_oom_score_adj(config: Config, program: Program) -> None:
+    """Emit writing the OOM score adjustment, in the host's /proc and with the runtime's privileges."""
+    score = config["process"].get("oomScoreAdj")
+    if score is None:
+        return
+    fd = program.register()
+    step, of, text = f"set oomScoreAdj to {score}", _SCORE, str(score)
+    path = "/proc/self/oom_score_adj"
+    program.call("openat", AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0, step=step, of=of, into=fd)
+    program.call("write", fd, text, len(text), step=step, of=of)
+    program.call("close", fd, step="close its file")
+    program.release(fd)
+
+
+def explain(path: str, config: Config) -> str:
+    """What is known of a limit, or of the score, that was refused to a process like this one."""
+    if path == _SCORE:
+        return _score_remedy("/proc/self/oom_score_adj")
+    limit = (config["process"].get("rlimits") or ())[int(path[path.index("[") + 1 : -1])]
+    return _limit_remedy(limit["type"], limit["hard"], 0)

@@ -145,7 +145,7 @@ def plan_join(config: Config, host: Host, program: Program) -> None:
         # executed in, which is the runtime; an ordinary user could not map its ids any more.
         program.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0, step="make init not dumpable")
     plan_setns(joins, program)
-    _plan_second_stage(new_flags(config), program)
+    plan_second_stage(new_flags(config), program)
 
 
 def plan_setns(joins: Mapping[str, str], program: Program) -> None:
@@ -185,7 +185,8 @@ def plan_setns(joins: Mapping[str, str], program: Program) -> None:
     program.release(*(outcome for outcome, *_ in retry))
 
 
-def _plan_second_stage(flags: int, program: Program) -> None:
+def plan_second_stage(flags: int, program: Program) -> None:
+    """Emit the end of the first stage: it clones the second into the new namespaces `flags`, and says its pid."""
     pid = program.register()
     second = program.label()
     # struct clone_args of clone3(2): flags, pidfd, child_tid, parent_tid, exit_signal, the rest zero.
@@ -200,6 +201,31 @@ def _plan_second_stage(flags: int, program: Program) -> None:
     program.call("exit_group", 0, step="end the first stage")
     program.place(second)
     program.release(pid)
+
+
+def plan_enter(flags: int, program: Program) -> None:
+    """Emit joining the namespaces `flags` of the container's first process, whose pidfd is in the slot "init".
+
+    All in one call: the kernel checks each with the privileges from before, so that their order does not matter, and
+    changes all or none (setns(2), Linux 5.8). A pidfd leads to no other process, whatever becomes of the pid.
+    """
+    init = program.inherit("init")
+    if flags:
+        program.call("setns", init, flags, step="join the container's namespaces", of="linux.namespaces")
+    program.call("close", init, step="close the pidfd of the container's first process")
+
+
+def apart(config: Config, pid: int) -> int:
+    """The clone flags of those namespaces of the config that process `pid` is in and this process is not.
+
+    One that both are in needs no joining, and a user namespace cannot be joined twice. Raises OSError.
+    """
+    flags = 0
+    for kind in listed(config):
+        flag, name = KINDS[kind]
+        if os.stat(f"/proc/{pid}/ns/{name}").st_ino != os.stat(f"/proc/self/ns/{name}").st_ino:
+            flags |= flag
+    return flags
 
 
 def plan_cgroup(config: Config, program: Program) -> None:

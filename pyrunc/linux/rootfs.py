@@ -281,6 +281,19 @@ def plan_switch(config: Config, host: Host, program: Program, root: Register) ->
     program.call("chdir", "/", step="go to / of the container", of="root.path")
 
 
+def plan_follow(config: Config, program: Program) -> None:
+    """Emit going to the root of the container, for a process that has joined its namespaces (setns(2)).
+
+    With its mount namespace comes its root. Without one the root is that of the container's first process, which the
+    runtime has opened for the slot "root".
+    """
+    if not has(config, "mount"):
+        root = program.inherit("root")
+        program.call("fchdir", root, step="enter the container's root", of="root.path")
+        program.call("chroot", ".", step="change the root", of="root.path")
+        program.call("close", root, step="close the root")
+
+
 def _plan_pivot(config: Config, program: Program, root: Register) -> None:
     """pivot_root(".", ".") puts the old root on top of the new one, from where it is unmounted (pivot_root(2))."""
     shared = _kind(config) == MS_SHARED

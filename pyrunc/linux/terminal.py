@@ -73,10 +73,26 @@ def plan_console(config: Config, host: Host, program: Program, root: Register) -
 
     Returns the register of the slave for `plan_attach`, or None without a terminal.
     """
-    process = config["process"]
-    if not process.get("terminal"):
+    if not config["process"].get("terminal"):
         return None
     points = Points(program, root)
+    master, slave = _plan_pair(config, points)
+    _plan_dev_console(points, slave)
+    _plan_send(program, master)
+    return slave
+
+
+def plan_pty(config: Config, program: Program, root: Register) -> Register | None:
+    """Emit the same for a process that joins the container later: /dev/console stays the first process's."""
+    if not config["process"].get("terminal"):
+        return None
+    master, slave = _plan_pair(config, Points(program, root))
+    _plan_send(program, master)
+    return slave
+
+
+def _plan_pair(config: Config, points: Points) -> tuple[Register, Register]:
+    program = points.program
     master, slave = program.register(), program.register()
     # No link is followed and the node is looked at before it is used, so that nobody can put something else in
     # the place of the pty that is going to be bind-mounted (CVE-2025-52565).
@@ -88,16 +104,18 @@ def plan_console(config: Config, host: Host, program: Program, root: Register) -
     program.call("ioctl", master, TIOCSPTLCK, unlock, step="unlock the pty", of=_OF)
     step = "open the other end of the pty"
     program.call("ioctl", master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC, step=step, of=_OF, into=slave)
-    size = process.get("consoleSize")
+    size = config["process"].get("consoleSize")
     if size:
         window = program.data(pack("<4H", size["height"], size["width"], 0, 0))
         step = "set the size of the terminal"
         program.call("ioctl", master, TIOCSWINSZ, window, step=step, of="process.consoleSize")
-    _plan_dev_console(points, slave)
+    return master, slave
+
+
+def _plan_send(program: Program, master: Register) -> None:
     give(program, master, SAY_CONSOLE, 0, step="send the terminal to the runtime", of=_OF)
     program.call("close", master, step="close the master of the pty")
     program.release(master)
-    return slave
 
 
 def _plan_verify_ptmx(program: Program, master: Register) -> None:
@@ -141,10 +159,19 @@ def plan_attach(config: Config, host: Host, program: Program, slave: Register | 
     write to the terminal; before `credentials.plan_stdio_owner`, which gives stdio, so now the slave, to the
     process's user, as login(1) does, so that /dev/tty and /dev/console can be opened again.
     """
-    if slave is None:
-        return
+    if slave is not None:
+        plan_stdio(program, slave)
+        plan_control(program)
+
+
+def plan_stdio(program: Program, slave: Register) -> None:
+    """Emit making the slave stdin, stdout and stderr."""
     for fd, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         program.call("dup3", slave, fd, 0, step=f"make the terminal {name}", of=_OF)
     program.call("close", slave, step="close the terminal's own descriptor")
     program.release(slave)
+
+
+def plan_control(program: Program) -> None:
+    """Emit making stdin the controlling terminal of the session, which has to be this process's own."""
     program.call("ioctl", 0, TIOCSCTTY, 0, step="make the terminal the controlling one", of=_OF)

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyrunc.config.spec import Config
+    from pyrunc.config.spec import Config, Process
     from pyrunc.plan.host import Host
 
 #: The rooms of `pyrunc.linux` that judge a configuration, in the order in which their problems are reported.
@@ -38,6 +38,9 @@ ROOMS = (
     "seccomp",
     "cgroups",
 )
+
+#: Those of them that judge a process, also one that joins a container later.
+PROCESS_ROOMS = ("terminal", "credentials", "capabilities", "limits")
 
 #: Rooms for what few configurations have, each with where its properties are: not even loaded without them.
 SELDOM = (
@@ -78,7 +81,26 @@ def check_rules(config: Config, host: Host, report: Report) -> None:
         raise Rejected(report.problems)
 
 
-def check_shape(config: object) -> Report:
+def check_process(process: Process, config: Config, host: Host, source: str) -> Report:
+    """Check `process`, which is to join the container of the sound `config`, as if it were that config's own.
+
+    `source` names it in errors. Returns the report with its warnings; raises `Rejected` with every problem at once.
+    """
+    alone: Config = {"ociVersion": config["ociVersion"], "root": config["root"], "process": process}
+    report = check_shape(alone, source)
+    joined: Config = {**config, "process": process}
+    for name in PROCESS_ROOMS:
+        room(name).check(joined, host, report)
+    values: Any = process
+    for name, part, properties in SELDOM:
+        if part == "process" and any(values.get(key) or values.get(key) == {} for key in properties):
+            room(name).check(joined, host, report)
+    if report.problems:
+        raise Rejected(report.problems, source)
+    return report
+
+
+def check_shape(config: object, source: str = "config.json") -> Report:
     """Hold `config` against specs/config.schema.json; raises `Rejected` with every problem at once.
 
     Nothing may look into a configuration before: only from here on do its types hold.
@@ -90,7 +112,7 @@ def check_shape(config: object) -> Report:
 
     found = problems(config)
     if found:
-        raise Rejected(found)
+        raise Rejected(found, source)
     # jsonschema is the authority. That the two differ is a mistake in the compiled check, which tests look for.
     report.warn(
         "", "the compiled check refuses this configuration, the schema does not", "please report this"
