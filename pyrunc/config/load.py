@@ -86,16 +86,24 @@ def read(path: str, directory: int | None = None) -> bytes:
         status = os.fstat(file)
         if status.st_mode & 0o170000 != 0o100000:  # S_IFMT, S_IFREG; the module `stat` is not needed for this
             raise PyruncError(f"read {path}: not a regular file")
-        parts = []
-        size = 0
-        while part := os.read(file, min(status.st_size, SIZE_LIMIT) + 1):
-            parts.append(part)
-            size += len(part)
-            if size > SIZE_LIMIT:
-                raise PyruncError(f"read {path}: larger than {SIZE_LIMIT >> 20} MiB")
-        return b"".join(parts)
+        return read_all(file, path, status.st_size)
     finally:
         os.close(file)
+
+
+def read_all(file: int, path: str, expected: int = 4096) -> bytes:
+    """All bytes up to the end of the descriptor `file`, at most `SIZE_LIMIT`; about as many as `expected`.
+
+    Raises OSError as read(2) does, `PyruncError` naming `path` if it is too much.
+    """
+    parts = []
+    size = 0
+    while part := os.read(file, min(expected, SIZE_LIMIT) + 1):
+        parts.append(part)
+        size += len(part)
+        if size > SIZE_LIMIT:
+            raise PyruncError(f"read {path}: larger than {SIZE_LIMIT >> 20} MiB")
+    return b"".join(parts)
 
 
 def load_json(raw: bytes, source: str) -> Any:

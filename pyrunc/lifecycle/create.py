@@ -14,7 +14,7 @@ import os
 from pyrunc.config.annotations import hook_files
 from pyrunc.lifecycle.container import Container
 from pyrunc.lifecycle.converse import converse
-from pyrunc.lifecycle.failure import save_config, why_init_ended, word
+from pyrunc.lifecycle.failure import why_init_ended, word
 from pyrunc.lifecycle.hand_over import hand_over
 from pyrunc.lifecycle.interrupt import Interruptible, Undisturbed
 from pyrunc.lifecycle.launch import start_init
@@ -64,7 +64,7 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
         if group:
             container.record.intel_rdt = group.record()
         directory.save(container.record)
-        save_config(directory, prepared.raw)
+        directory.save_config(prepared.raw)
         if prepared.notified:
             from pyrunc.lifecycle.notify import make_directory
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from errno import E2BIG, EDQUOT, ENOMEM
 
-from pyrunc.errors import PyruncError
+from pyrunc.errors import KernelError, PyruncError
 from pyrunc.spawn.conversation import NO_STEP
 from pyrunc.store.store import CONFIG
 
@@ -17,24 +17,15 @@ if TYPE_CHECKING:
     from pyrunc.store.store import Directory
 
 
-def save_config(directory: Directory, raw: bytes) -> None:
-    """Keep the configuration of create, which later edits of the bundle must not change (runtime.md)."""
-    descriptor = os.open(
-        CONFIG, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory.fd
-    )
-    try:
-        rest = memoryview(raw)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-    finally:
-        os.close(descriptor)
-
-
 def saved_config(directory: Directory) -> Config:
-    """The configuration of create."""
+    """The configuration of create, with what `update` has changed since."""
     from pyrunc.config.load import load_json, read
 
-    config: Config = load_json(read(CONFIG, directory.fd), CONFIG)
+    try:
+        raw = read(CONFIG, directory.fd)
+    except OSError as error:
+        raise KernelError.of(f"read {directory.path}/{CONFIG}", error) from None
+    config: Config = load_json(raw, f"{directory.path}/{CONFIG}")
     return config
 
 

@@ -27,6 +27,8 @@ ALLOWED: Final[dict[str, tuple[str, ...]]] = {
     "delete": (STOPPED, CREATED),
     "pause": (CREATED, RUNNING),
     "resume": (PAUSED,),
+    "update": (CREATED, RUNNING, PAUSED),
+    "events": (CREATED, RUNNING, PAUSED),
 }
 
 # The texts are runc's; engines search them for these words.
@@ -43,7 +45,11 @@ _REFUSALS: Final[dict[tuple[str, str], tuple[str, str]]] = {
     ("resume", CREATING): ("container not paused: it is being created", "not-paused"),
     ("resume", CREATED): ("container not paused: it waits to be started", "not-paused"),
     ("resume", RUNNING): ("container not paused", "not-paused"),
+    ("update", STOPPED): ("container not running", "not-running"),
+    ("update", CREATING): ("container not running: it is being created", "creating"),
     ("resume", STOPPED): ("container not paused: it has stopped", "not-paused"),
+    ("events", STOPPED): ("container with id {id} is not running", "not-running"),
+    ("events", CREATING): ("container with id {id} is not running: it is being created", "creating"),
 }
 
 
@@ -53,7 +59,7 @@ def check_allowed(verb: str, container_id: str, status: str) -> None:
         return
     default = (f"cannot {verb} container {container_id} that is not stopped: {status}", "not-stopped")
     text, code = _REFUSALS.get((verb, status), default)
-    raise PyruncError(text, code=code)
+    raise PyruncError(text.replace("{id}", container_id), code=code)
 
 
 def current(directory: Directory, record: Record) -> str:

@@ -20,16 +20,22 @@ from pyrunc.kernel.mountinfo import mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Final
 
     from pyrunc.config.spec import Config, IntelRdt
     from pyrunc.plan.host import Host
     from pyrunc.validate.report import Report
 
+    #: What takes a function that undoes one thing.
+    Push = Callable[[Callable[[], object]], None]
+
 #: The closID of the root group.
 ROOT: Final = "/"
 #: Directories of the file system that are no groups.
 RESERVED: Final = ("info", "mon_data", "mon_groups")
+#: The properties that say which group is meant, not what is in it.
+_PLACE: Final = ("closID", "enableMonitoring")
 #: Resources whose shares are decimal numbers; those of the others are masks in hexadecimal.
 BANDWIDTH: Final = ("MB", "SMBA")
 
@@ -164,6 +170,29 @@ class Group:
                     directory, "tasks", f"{pid}\n", f"linux.intelRdt: put the container into {directory}"
                 )
 
+    def change(self, text: str, push: Push) -> None:
+        """Write the lines `text` to the schemata of the group that is there."""
+        resources = [line.partition(":")[0].strip() for line in text.splitlines()]
+        former = [line for line in self._schemata() if line.partition(":")[0] in resources]
+
+        def write(line: str) -> None:
+            of = f'linux.intelRdt: write "{line}" to schemata of {self.directory}'
+            self._write(self.directory, "schemata", line + "\n", of)
+
+        def put_back() -> None:
+            for line in former:
+                write(line)
+
+        push(put_back)
+        write(text)
+
+    def _schemata(self) -> list[str]:
+        try:
+            text = procfs.read(f"{self.directory}/schemata")
+        except OSError as error:
+            raise KernelError.of(f"linux.intelRdt: read {self.directory}/schemata", error) from error
+        return [line.strip() for line in text.splitlines()]
+
     def discard(self) -> None:
         """Take back what `create` has made, after a failure. A group that others have joined meanwhile stays."""
         while self._made:
@@ -187,11 +216,8 @@ class Group:
         if not wanted:
             return
         found: dict[tuple[str, str], str] = {}
-        try:
-            for line in procfs.read(f"{self.directory}/schemata").splitlines():
-                found.update(_shares(line))
-        except OSError as error:
-            raise KernelError.of(f"linux.intelRdt: read {self.directory}/schemata", error) from error
+        for line in self._schemata():
+            found.update(_shares(line))
         for (resource, domain), value in wanted.items():
             has = found.get((resource, domain))
             if has is None or not self._same(resource, value, has):
@@ -264,6 +290,23 @@ def remove(record: dict[str, Any]) -> None:
 
 def _rmdir(path: str) -> None:
     try:
+def update(wanted: IntelRdt, change: IntelRdt, container_id: str, push: Push) -> None:
+    """Write the shares of `change` to the group of the container that was created with `wanted`.
+
+    `push` is given functions that put back what was there. Other containers with the same closID get them, too.
+    Raises PyruncError.
+    """
+    place: Any = {key: value for key, value in wanted.items() if key in _PLACE}
+    group = Group(mount_point(), {**place, **change}, container_id)
+    lock = os.open(group.mount, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flock(lock, LOCK_EX)
+        for text in group.lines():
+            group.change(text, push)
+    finally:
+        os.close(lock)
+
+
         os.rmdir(path)
     except FileNotFoundError:
         pass  # also where resctrl was unmounted, which ends all groups

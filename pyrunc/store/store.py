@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 #: The record of a container, in its directory.
 STATE: Final = "state.json"
 _NEW_STATE: Final = ".state.json.new"
-#: The configuration as it was at create.
+#: The configuration as it was at create, with what `update` has changed of its resources since.
 CONFIG: Final = "config.json"
+_NEW_CONFIG: Final = ".config.json.new"
 #: The socket on which a created container's init waits for `start`, in the container's directory.
 START_SOCKET: Final = "start.sock"
 #: The directory with the socket for sd_notify(3), which the container sees.
@@ -38,7 +39,7 @@ NOTIFY: Final = "notify"
 _OWN: Final = frozenset((_NEW_STATE, START_SOCKET))
 #: Directories on their way out, with a number behind it.
 _MOVED: Final = ".removed-"
-_OWN_WITH_STATE: Final = _OWN | {STATE, CONFIG, NOTIFY}
+_OWN_WITH_STATE: Final = _OWN | {STATE, CONFIG, _NEW_CONFIG, NOTIFY}
 
 #: NAME_MAX of every Linux file system: the id is a file name. (runc says 1024, and then fails to make it.)
 ID_LIMIT: Final = 255
@@ -163,24 +164,34 @@ class Directory:
 
     def save(self, record: Record) -> None:
         """Put `record` in place at once: a reader sees the old one or the new one. Needs the lock."""
+        self._put(STATE, _NEW_STATE, record.encode())
+
+    def save_config(self, raw: bytes) -> None:
+        """The same for the configuration: that of `create`, and with its resources changed that of `update`.
+
+        Later edits of the bundle must not change the container (runtime.md), so this is the one that counts.
+        """
+        self._put(CONFIG, _NEW_CONFIG, raw)
+
+    def _put(self, name: str, new: str, data: bytes) -> None:
         # No fsync: after a crash of the machine the processes are gone too, and the root is a tmpfs by
         # default.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            file = os.open(_NEW_STATE, flags, 0o600, dir_fd=self.fd)
+            file = os.open(new, flags, 0o600, dir_fd=self.fd)
             try:
-                rest = memoryview(record.encode())
+                rest = memoryview(data)
                 while rest:
                     rest = rest[os.write(file, rest) :]
             finally:
                 os.close(file)
-            os.rename(_NEW_STATE, STATE, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            os.rename(new, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError as error:
             try:
-                os.unlink(_NEW_STATE, dir_fd=self.fd)
+                os.unlink(new, dir_fd=self.fd)
             except OSError:
                 pass  # the first error tells why
-            raise KernelError.of(f"save {self.path}/{STATE}", error) from None
+            raise KernelError.of(f"save {self.path}/{name}", error) from None
 
     def has(self, name: str) -> bool:
         """Whether the directory has an entry `name`."""

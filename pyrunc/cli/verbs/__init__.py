@@ -21,13 +21,14 @@ FAMILIES: Final = {
     "pause": "lifecycle",
     "resume": "lifecycle",
     "run": "create",
+    "update": "update",
     "list": "query",
     "spec": "documents",
     "features": "documents",
 }
 
 #: Commands of runc that a later version will have; named so that the error can say so.
-LATER: Final = ("checkpoint", "events", "exec", "ps", "restore", "update")
+LATER: Final = ("checkpoint", "events", "exec", "ps", "restore")
 
 
 def command(name: str) -> Command | None:

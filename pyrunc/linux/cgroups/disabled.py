@@ -13,6 +13,7 @@ from pyrunc.linux.cgroups.resources import needed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.config.spec import Config
+    from pyrunc.linux.cgroups.former import Push
     from pyrunc.linux.cgroups.resources import Resources
     from pyrunc.plan.program import Program
 
@@ -35,6 +36,10 @@ class Manager:
                 f"{path}: a limit needs a cgroup, and cgroups are disabled",
                 remedy="remove it, or leave --cgroup-manager disabled out",
             )
+
+    def update(self, change: Resources, before: Resources, push: Push) -> None:
+        """Refuse any limit."""
+        self.apply(change)
 
     def plan_entry(self, program: Program) -> None:
         """Nothing."""

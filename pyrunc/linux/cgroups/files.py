@@ -9,10 +9,17 @@ from pyrunc.errors import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
+
+    #: Takes directory, file and value.
+    Watcher = Callable[[str, str, str], None]
 
 #: What the kernel says when cgroups belong to somebody else.
 DENIED: Final = (EACCES, EPERM, EROFS)
+
+#: Is told of every value before it is written (`former.Keeping`).
+watcher: Watcher | None = None
 
 
 def write(directory: str, name: str, value: str, of: str = "") -> None:
@@ -31,6 +38,8 @@ def put(directory: str, name: str, value: str, above: int | None = None) -> None
 
     `above`: a descriptor that `directory` is relative to.
     """
+    if watcher is not None:
+        watcher(directory, name, value)
     descriptor = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=above)
     try:
         os.write(descriptor, value.encode())

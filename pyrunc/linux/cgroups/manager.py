@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, Protocol
 
     from pyrunc.config.spec import Config
+    from pyrunc.linux.cgroups.former import Push
     from pyrunc.linux.cgroups.layout import Layout
     from pyrunc.linux.cgroups.resources import Resources
     from pyrunc.plan.program import Program
@@ -40,6 +41,13 @@ if TYPE_CHECKING:
 
         def apply(self, resources: Resources) -> None:
             """Set the limits of `linux.resources`, and the device rules (without any: the default ones)."""
+
+        def update(self, change: Resources, before: Resources, push: Push) -> None:
+            """Set what `change.due` says of a change of the resources `before`.
+
+            For each thing that is done, `push` is given a function that takes it back; the caller calls them, the
+            newest first, if this or something later fails.
+            """
 
         def plan_entry(self, program: Program) -> None:
             """Emit the steps by which a single-threaded init enters by itself, through `entrances`.

@@ -59,7 +59,7 @@ def writes(normal: Table, current: str | None) -> Writes:
 
     `current`: the text of devices.list, or None for a cgroup that was just made (it has what its parent
     has). Taking away always comes before giving, so at no instant is more allowed than before and after,
-    except for what `loosens` tells. Raises PyruncError where cgroup v1 cannot hold these rules.
+    except for what `starts_anew` tells. Raises PyruncError where cgroup v1 cannot hold these rules.
     """
     if allows_everything(normal):
         return (("devices.allow", "a"),)
@@ -88,9 +88,9 @@ def writes(normal: Table, current: str | None) -> Writes:
     )
 
 
-def loosens(planned: Writes) -> bool:
-    """Whether more than asked for is allowed between the first of these writes and the last."""
-    return len(planned) > 1 and planned[0] == ("devices.allow", "a")
+def starts_anew(planned: Writes) -> bool:
+    """Whether everything is allowed, or nothing, between the first of these writes and the last."""
+    return len(planned) > 1 and planned[0][1] == "a"
 
 
 def carry_out(directory: str, planned: Writes) -> None:

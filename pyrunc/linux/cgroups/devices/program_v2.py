@@ -15,6 +15,7 @@ from pyrunc.kernel.constants import (
     BPF_CGROUP_DEVICE,
     BPF_F_ALLOW_MULTI,
     BPF_F_REPLACE,
+    BPF_OBJ_GET_INFO_BY_FD,
     BPF_PROG_ATTACH,
     BPF_PROG_DETACH,
     BPF_PROG_GET_FD_BY_ID,
@@ -48,6 +49,9 @@ _RESULT, _CONTEXT, _TYPE, _ACCESS, _MAJOR, _MINOR = range(6)
 
 #: BPF_DEVCG_DEV_BLOCK, BPF_DEVCG_DEV_CHAR
 _TYPE_NUMBERS = {"b": 1, "c": 2}
+
+#: What pyrunc's programs are called: 16 bytes (BPF_OBJ_NAME_LEN), the last of them zero.
+_NAME = b"pyrunc_devices\0\0"
 
 #: How many programs may already be attached to one cgroup (the kernel's BPF_CGROUP_MAX_PROGS).
 _MOST_PROGRAMS = 64
@@ -105,7 +109,7 @@ def load(code: bytes) -> int:
         0,
         0,
         0,
-        b"pyrunc_devices",
+        _NAME,
     )
     try:
         return syscall("bpf", BPF_PROG_LOAD, attributes, len(attributes))
@@ -140,27 +144,30 @@ def attached(directory: int) -> list[int]:
     return list(unpack(f"<{count}I", ids[: 4 * count]))
 
 
-def apply(path: str, devices: Sequence[Mapping[str, Any]], fresh: bool, rootless: bool) -> None:
+def apply(
+    path: str, devices: Sequence[Mapping[str, Any]], fresh: bool, rootless: bool, ours: bool = False
+) -> None:
     """Let the cgroup `path` use what the rules `linux.resources.devices` and the default ones allow.
 
-    A `fresh` cgroup, just made, has no program yet. `rootless` goes without where the kernel forbids eBPF: no
-    device beyond the user's own can be used then. Raises KernelError.
+    A `fresh` cgroup, just made, has no program yet; `ours` as for `attach`. `rootless` goes without where the kernel
+    forbids eBPF: no device beyond the user's own can be used then. Raises KernelError.
     """
     normal = table(rules(devices))
     if fresh and allows_everything(normal):
         return
     try:
-        attach(path, emit(normal), fresh)
+        attach(path, emit(normal), fresh, ours)
     except KernelError as error:
         if not (rootless and error.number in DENIED):
             raise
 
 
-def attach(path: str, code: bytes, fresh: bool) -> None:
+def attach(path: str, code: bytes, fresh: bool, ours: bool = False) -> None:
     """Make `code` the device program of the cgroup `path`. Raises KernelError.
 
     A `fresh` cgroup has none yet. Otherwise one old program is replaced in one step; of several the old ones
-    are taken away after the new one is there, so that at no instant is anything let pass that should not be.
+    are taken away after the new one is there, so that at no instant is anything let pass that should not be. `ours`:
+    only those that pyrunc has attached are replaced, such as beside a program of systemd.
     """
     step = f"attach the device program to {path}"
     try:
@@ -173,8 +180,10 @@ def attach(path: str, code: bytes, fresh: bool) -> None:
         opened.append(program)
         old = []
         for number in [] if fresh else attached(directory):
-            old.append(_open(number))
-            opened.append(old[-1])
+            found = _open(number)
+            opened.append(found)
+            if not ours or _name(found) == _NAME:
+                old.append(found)
         if len(old) == 1:
             try:
                 _attach(directory, program, BPF_F_ALLOW_MULTI | BPF_F_REPLACE, old[0])
@@ -194,6 +203,15 @@ def attach(path: str, code: bytes, fresh: bool) -> None:
     finally:
         for descriptor in opened:
             os.close(descriptor)
+
+
+def _name(program: int) -> bytes:
+    """The name that the program was loaded with."""
+    # struct bpf_prog_info: 64 bytes before the name
+    info = bytearray(64 + len(_NAME))
+    words = pack("<IIQ", program, len(info), address(info))
+    syscall("bpf", BPF_OBJ_GET_INFO_BY_FD, words, len(words))
+    return bytes(info[64:])
 
 
 def _open(number: int) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from typing import Any
 
+    from pyrunc.linux.cgroups.former import Push
     from pyrunc.linux.cgroups.layout import Layout
     from pyrunc.linux.cgroups.resources import Resources
     from pyrunc.plan.program import Program
@@ -136,6 +137,20 @@ class Manager:
 
     def apply(self, resources: Resources) -> None:
         """Write the limits to the files of each controller, then the device list."""
+        self._limit(resources)
+        self._allow_devices(resources)
+
+    def update(self, change: Resources, before: Resources, push: Push) -> None:
+        """The same for what changes."""
+        from pyrunc.linux.cgroups.former import Keeping
+
+        with Keeping([home.path for home in self.homes], push):
+            self._limit(change)
+        if change.get("devices"):
+            push(lambda: self._allow_devices(before, ours=True))
+            self._allow_devices(change, ours=True)
+
+    def _limit(self, resources: Resources) -> None:
         homes = {name: path for name, path in self.paths().items() if name}
         absent = CONTROLLERS - homes.keys()
         rest = part(resources, absent) if absent else {}
@@ -144,8 +159,10 @@ class Manager:
         if rest:
             self._apply_unified(rest, homes)
         limits.apply(homes, resources)
+
+    def _allow_devices(self, resources: Resources, ours: bool = False) -> None:
         try:
-            self._devices(resources)
+            self._devices(resources, ours)
         except KernelError as error:
             # In a user namespace the kernel refuses device rules, and there is no access to devices beyond
             # the user's own.
@@ -186,7 +203,8 @@ class Manager:
                 controllers.settle(home.path, home.top, need)
             limits_v2.apply(home.path, resources)
 
-    def _devices(self, resources: Resources) -> None:
+    def _devices(self, resources: Resources, ours: bool) -> None:
+        """Set the device list, or the program of the unified hierarchy. `ours`: the latter beside others' programs."""
         from pyrunc.linux.cgroups.devices import allowlist_v1, rules
 
         normal = rules.table(rules.rules(resources.get("devices") or ()))
@@ -195,10 +213,10 @@ class Manager:
                 continue
             current = None if home.fresh else allowlist_v1.current_list(home.path)
             planned = allowlist_v1.writes(normal, current)
-            if home.fresh or not allowlist_v1.loosens(planned):
+            if home.fresh or not allowlist_v1.starts_anew(planned):
                 allowlist_v1.carry_out(home.path, planned)
                 return
-            # Everything is allowed for an instant here, in which no process of the container may run.
+            # For an instant everything is allowed here, or nothing: no process of the container may run in it.
             was_frozen = self.frozen()
             self.freeze()
             try:
@@ -211,7 +229,8 @@ class Manager:
             if home.controllers == UNIFIED:
                 from pyrunc.linux.cgroups.devices import program_v2
 
-                program_v2.apply(home.path, resources.get("devices") or (), home.fresh, self._rootless)
+                devices = resources.get("devices") or ()
+                program_v2.apply(home.path, devices, home.fresh, self._rootless, ours)
                 return
         # Rootless, the hierarchy may belong to somebody else (`create` left it out).
         if not self._rootless and not rules.allows_everything(normal):

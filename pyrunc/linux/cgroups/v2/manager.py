@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from pyrunc.linux.cgroups.former import Push
     from pyrunc.linux.cgroups.layout import Hierarchy
     from pyrunc.linux.cgroups.resources import Resources
     from pyrunc.plan.program import Program
@@ -122,8 +123,7 @@ class Manager:
     def apply(self, resources: Resources) -> None:
         """Write the limits and attach the device program."""
         if not self.home:
-            if (need := needed(resources)) and (path := next(iter(need.values()))):
-                raise PyruncError(f"{path}: this container has no cgroup", remedy="set linux.cgroupsPath")
+            self._refuse(resources)
             return
         from pyrunc.linux.cgroups.devices import program_v2
         from pyrunc.linux.cgroups.v2 import limits
@@ -131,6 +131,26 @@ class Manager:
         controllers.settle(self.home, self.top, needed(resources))
         limits.apply(self.home, resources)
         program_v2.apply(self.home, resources.get("devices") or (), self.fresh, self._rootless)
+
+    def _refuse(self, resources: Resources) -> None:
+        for path in needed(resources).values():
+            raise PyruncError(f"{path}: this container has no cgroup", remedy="set linux.cgroupsPath")
+
+    def update(self, change: Resources, before: Resources, push: Push) -> None:
+        """Write what changes, and replace the device program."""
+        if not self.home:
+            self._refuse(change)
+            return
+        from pyrunc.linux.cgroups.devices import program_v2
+        from pyrunc.linux.cgroups.former import Keeping
+        from pyrunc.linux.cgroups.v2 import limits
+
+        with Keeping((self.home,), push):
+            limits.apply(self.home, change)
+        if devices := change.get("devices"):
+            former = before.get("devices") or ()
+            push(lambda: program_v2.apply(self.home, former, False, self._rootless, ours=True))
+            program_v2.apply(self.home, devices, False, self._rootless, ours=True)
 
     # -- processes -------------------------------------------------------------------------------------
 

@@ -1,0 +1,79 @@
+"""Putting back what files of a cgroup held before they were written.
+
+    with Keeping(homes, push):     # `push`: takes a function for each write; called in reverse they undo it all
+        limits.apply(…)
+
+What a file says is not always what it takes: a file with a line for each device is written line by line. `line` knows.
+"""
+
+from __future__ import annotations
+
+from pyrunc.errors import KernelError
+from pyrunc.linux.cgroups import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from types import TracebackType
+    from typing import Final
+
+    #: What takes a function that undoes one thing.
+    Push = Callable[[Callable[[], object]], None]
+
+#: What takes a device out of a file that has not named it, behind its numbers; elsewhere "default".
+_NO_LIMIT: Final = {"io.max": "rbps=max wbps=max riops=max wiops=max", "io.latency": "target=max"}
+
+
+class Keeping:
+    """While the block runs, each value that is written to a file directly in one of `homes` leaves a way back.
+
+    One at a time in a process.
+    """
+
+    def __init__(self, homes: Collection[str], push: Push) -> None:
+        self._homes = frozenset(homes)
+        self._push = push
+
+    def __enter__(self) -> None:
+        files.watcher = self._before_write
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        files.watcher = None
+
+    def _before_write(self, home: str, name: str, value: str) -> None:
+        if home not in self._homes:
+            return
+        try:
+            text = files.get(home, name)
+        except OSError:
+            return  # missing, and so the write is going to fail; or it only does something, like memory.reclaim
+        self._push(lambda: put_back(home, name, line(name, text, value)))
+
+
+def put_back(home: str, name: str, value: str) -> None:
+    """Write the former value. Raises KernelError."""
+    try:
+        files.put(home, name, value or "\n")
+    except OSError as error:
+        raise KernelError.of(f'put "{value}" back into {name} in {home}', error) from error
+
+
+def line(name: str, text: str, value: str) -> str:
+    """What is to be written to the file `name`, whose text was `text`, to undo the writing of `value`."""
+    if name == "memory.oom_control":
+        return str(files.keyed(text, "oom_kill_disable"))
+    lines = text.splitlines()
+    key, space, _ = value.partition(" ")
+    if not space:
+        # A weight for all devices stands before those of each.
+        return lines[0] if lines else ""
+    for found in lines:
+        if found.partition(" ")[0] == key:
+            return found
+    if ":" not in key:
+        return text  # such as cpu.max, whose first word is a value itself
+    if name.startswith("blkio.throttle."):
+        return f"{key} 0"
+    return f"{key} {_NO_LIMIT.get(name, 'default')}"
