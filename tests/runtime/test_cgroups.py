@@ -68,6 +68,11 @@ def test_burst(runtime: Runtime) -> None:
         assert value(container, "cpu", "cpu.cfs_burst_us") == "10000"
 
 
+def test_burst_above_the_quota(runtime: Runtime) -> None:
+    bundle = limited(runtime, cpu={"quota": 20000, "period": 50000, "burst": 20001})
+    runtime.run(bundle).fails("linux.resources.cpu.burst")
+
+
 @only_v1
 def test_swap(runtime: Runtime) -> None:
     if not os.path.exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"):
