@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,16 +23,25 @@ DAEMON = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus
 pytestmark = pytest.mark.skipif(not shutil.which("dbus-daemon"), reason="dbus-daemon is not installed")
 
 
-@pytest.fixture
-def address(folder: Path) -> Iterator[str]:
-    """The address of a message bus of one's own, at a path that has to be escaped."""
-    address = address_of(f"{folder}/a b,c")
+@contextmanager
+def daemon_at(address: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A message bus of one's own, ready."""
     command = ["dbus-daemon", "--session", "--nofork", "--print-address=1", f"--address={address}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as daemon:
         assert daemon.stdout is not None
         assert daemon.stdout.readline()
+        try:
+            yield daemon
+        finally:
+            daemon.kill()
+
+
+@pytest.fixture
+def address(folder: Path) -> Iterator[str]:
+    """The address of a message bus, at a path that has to be escaped."""
+    address = address_of(f"{folder}/a b,c")
+    with daemon_at(address):
         yield address
-        daemon.terminate()
 
 
 @pytest.fixture
@@ -137,14 +147,9 @@ def test_a_queue_that_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_daemon_that_ends(folder: Path) -> None:
     address = address_of(f"{folder}/bus")
-    command = ["dbus-daemon", "--session", "--nofork", "--print-address=1", f"--address={address}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as daemon:
-        assert daemon.stdout is not None
-        daemon.stdout.readline()
+    with daemon_at(address):
         bus = Bus(address, daemon=True)
         bus.call(*DAEMON, "ListNames")
-        daemon.kill()
-        daemon.wait()
     with pytest.raises(PyruncError, match="talk with D-Bus"):
         bus.call(*DAEMON, "ListNames")
     bus.close()
@@ -154,17 +159,11 @@ def test_one_that_does_not_answer(folder: Path, monkeypatch: pytest.MonkeyPatch)
     """There is a deadline for everything."""
     monkeypatch.setattr(module, "PATIENCE", 0.2)
     address = address_of(f"{folder}/bus")
-    command = ["dbus-daemon", "--session", "--nofork", "--print-address=1", f"--address={address}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as daemon:
-        assert daemon.stdout is not None
-        daemon.stdout.readline()
+    with daemon_at(address) as daemon:
         bus = Bus(address, daemon=True)
         bus.call(*DAEMON, "ListNames")
         daemon.send_signal(19)
-        try:
-            with pytest.raises(PyruncError, match="for an answer to ListNames") as caught:
-                bus.call(*DAEMON, "ListNames")
-            assert "list-jobs" in caught.value.remedy
-        finally:
-            daemon.kill()
+        with pytest.raises(PyruncError, match="for an answer to ListNames") as caught:
+            bus.call(*DAEMON, "ListNames")
+        assert "list-jobs" in caught.value.remedy
     bus.close()
