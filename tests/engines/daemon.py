@@ -38,6 +38,7 @@ class Daemon:
         """Wait until `ready()`; a daemon that ends before is an error with its last words."""
 
         def ready_or_dead() -> bool:
+            footprint.reap()  # a dead child of its predecessor, which it takes for alive
             dead = self.process.poll() is not None
             assert not dead, f"{self.command} ended:\n{self.last_words()}"
             return ready()

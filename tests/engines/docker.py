@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.engines import docs
 from tests.engines.daemon import Daemon
 from tests.engines.engine import IMAGE, DockerLike, open_files, program
+from tests.support import footprint
 from tests.support.runtime import SYSTEMD
 
 #: dockerd makes these on the host, wherever its folders are.
@@ -43,6 +45,7 @@ class Docker(DockerLike):
             "cgroup-parent": self.cgroup_parent,
             "default-ulimits": {"nofile": limit},
             "exec-opts": [f"native.cgroupdriver={'systemd' if SYSTEMD else 'cgroupfs'}"],
+            "live-restore": True,
             "bridge": "none",
             "iptables": False,
             "ip6tables": False,
@@ -55,10 +58,19 @@ class Docker(DockerLike):
             command = self._with_ranges(command)
         (self.folder / "daemon.json").write_text(json.dumps(settings))
         self.daemon = Daemon(command, self.env, self.folder / "dockerd.log")
-        self.daemon.wait_until(
-            lambda: (self.folder / "docker.sock").exists() and self.call("version").status == 0
-        )
+        self._wait_until_ready(self.daemon)
         self.call("import", str(self.image), IMAGE).ok()
+
+    def restart(self, number: int, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """End dockerd with this signal, do something, start it again."""
+        assert self.daemon
+        self.daemon.end(number)
+        meanwhile()
+        self.daemon.start_again()
+        self._wait_until_ready(self.daemon)
+
+    def _wait_until_ready(self, daemon: Daemon) -> None:
+        daemon.wait_until(lambda: (self.folder / "docker.sock").exists() and self.call("version").status == 0)
 
     def _with_ranges(self, command: list[str]) -> list[str]:
         """Let dockerd see /etc/subuid and /etc/subgid with our range; the host's files stay as they are."""
@@ -81,7 +93,9 @@ class Docker(DockerLike):
     def stop(self) -> None:
         """Stop dockerd and remove what it makes outside its folders."""
         if self.daemon:
+            own = self.own_processes()
             self.daemon.stop()
+            footprint.end(own)  # a containerd that has outlived its dockerd
             for path in _HABITS:
                 if path in self.absent and os.path.lexists(path):
                     os.unlink(path)

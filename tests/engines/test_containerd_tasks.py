@@ -90,3 +90,17 @@ def test_out_of_memory(containerd: Containerd) -> None:
         options = ["--memory-limit", str(16 << 20)]
         name = containerd.detached(options, "sh", "-c", "while true; do testify eat 64; sleep 0.1; done")
         events.hears("/tasks/oom", name)
+
+
+def test_pause_and_resume(containerd: Containerd) -> None:
+    with containerd.events() as events:
+        name = containerd.detached([])
+        pid, _ = containerd.tasks()[name]
+        containerd.call("tasks", "pause", name).ok()
+        assert containerd.status(name) == "PAUSED"
+        events.hears("/tasks/paused", name)
+        assert footprint.alive(pid)
+        containerd.call("tasks", "resume", name).ok()
+        assert containerd.status(name) == "RUNNING"
+        events.hears("/tasks/resumed", name)
+        assert containerd.call("tasks", "resume", name).status != 0

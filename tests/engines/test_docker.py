@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 from tests.engines.docker import Docker
 from tests.engines.engine import IMAGE, asking
+from tests.support.runtime import wait_for
 
 pytestmark = pytest.mark.xdist_group("docker")
 
@@ -65,9 +67,40 @@ def test_working_directory_is_made(docker: Docker) -> None:
     assert docker.ask(["--workdir", "/made/for/it"], "cwd")["cwd"] == "/made/for/it"
 
 
-def test_restart_policy(docker: Docker) -> None:
-    docker.call(
-        "run", "--detach", "--name", "one", "--restart", "on-failure:2", *docker.habits, IMAGE, "false"
-    ).ok()
-    docker.call("wait", "one").ok()
-    assert int(docker.inspect("one", "{{.RestartCount}}")) >= 0
+def test_restarted_when_it_fails(docker: Docker) -> None:
+    options = ["--detach", "--name", "one", "--restart", "on-failure:2", *docker.habits]
+    docker.call("run", *options, IMAGE, "false").ok()
+    facts = "{{.RestartCount}} {{.State.Status}} {{.State.ExitCode}}"
+    wait_for(lambda: docker.inspect("one", facts) == "2 exited 1", 20, "the second restart")
+
+
+def test_restarted_always(docker: Docker) -> None:
+    """Unless it was stopped."""
+    docker.detached("one", ["--restart", "always"])
+    before = docker.inspect("one", "{{.State.Pid}}")
+    os.kill(int(before), signal.SIGKILL)
+    wait_for(lambda: docker.inspect("one", "{{.State.Pid}}") not in (before, "0"), 20, "the restart")
+    docker.call("stop", "--time", "8", "one").ok()
+    assert docker.inspect("one", "{{.State.Status}}") == "exited"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_live_restore(docker: Docker, number: signal.Signals) -> None:
+    """Containers outlive dockerd; what ended in between is told, or restarted where its policy says so."""
+    for name, options in (("lasting", []), ("ending", []), ("returning", ["--restart", "always"])):
+        docker.detached(name, options)
+    pids = {name: docker.inspect(name, "{{.State.Pid}}") for name in ("lasting", "ending", "returning")}
+
+    def kill_two() -> None:
+        for name in ("ending", "returning"):
+            os.kill(int(pids[name]), signal.SIGKILL)
+
+    docker.restart(number, kill_two)
+    facts = "{{.State.Status}} {{.State.Pid}} {{.State.ExitCode}}"
+    assert docker.inspect("lasting", facts) == f"running {pids['lasting']} 0"
+    wait_for(lambda: docker.inspect("ending", facts) == "exited 0 137", 10, "the status of what ended")
+    wait_for(lambda: docker.inspect("returning", "{{.State.Running}}") == "true", 10, "the restart")
+    assert docker.inspect("returning", "{{.State.Pid}}") != pids["returning"]
+    docker.call("stop", "--time", "8", "lasting").ok()
+    assert docker.inspect("lasting", facts) == "exited 0 0"
+    docker.call("start", "lasting").ok()
