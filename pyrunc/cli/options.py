@@ -146,5 +146,12 @@ GLOBAL: Final = (
 
 #: What a command that names one container takes.
 ID: Final = "<container-id>"
+#: As many words as one likes.
+MANY: Final = 1 << 30
 
+REGEX: Final = Option(
+    "regex",
+    "the words are regular expressions, and mean every container whose whole id matches one",
+    "r",
+)
 BUNDLE: Final = Option("bundle", "path of the bundle. Default: the current directory", "b", "DIR")

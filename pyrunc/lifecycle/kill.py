@@ -1,4 +1,4 @@
-"""kill: send a signal to the first process of a container (runtime-spec runtime.md "Kill").
+"""kill: send a signal to the first process of a container, or to all (runtime-spec runtime.md "Kill").
 
 Takes no lock: it changes nothing on disk, the process is held by a pidfd and cannot be mistaken, and a
 `start` that hangs in a hook must not stand in the way of ending it.
@@ -19,26 +19,41 @@ if TYPE_CHECKING:
     from pyrunc.store.store import Store
 
 
-def kill(store: Store, container_id: str, signal: str, *, stopped_is_fine: bool = False) -> None:
+def kill(store: Store, container_id: str, signal: str, *, everyone: bool = False) -> None:
     """Send `signal` (a name or a number as text) to container `container_id`.
 
-    `stopped_is_fine`: a container that is not running is no error (`--all`, obsolete). SIGKILL to a container
-    without a PID namespace of its own ends every process in its cgroup, even after its first process ended:
-    no namespace does that for it.
+    `everyone`: to every process in its cgroup, and a container that is not running is no error: engines clean up so.
+    SIGKILL to a container without a PID namespace of its own ends every process in its cgroup anyway, even after its
+    first process ended: no namespace does that for it.
     """
     number = number_of(signal)
     with store.open(container_id) as directory:
         record = load(directory)
         status = current(directory, record)
-        whole = number == SIGKILL and (not record.pid_namespace_private or _holds_frozen(record))
+        if status == STOPPED and everyone and record.pid_namespace_private:
+            return  # with the first process all of the container's have ended; who else is in its cgroup is not its
+        kill_all = number == SIGKILL and (not record.pid_namespace_private or _holds_frozen(record))
+        reached = False
         # Without a pid `create` was killed before anything was in the cgroup: who is there is not ours.
-        if whole and record.pid and status != CREATING and kill_cgroup(record):
-            return
-        if status == STOPPED and stopped_is_fine:
+        if (everyone or kill_all) and record.pid and status != CREATING:
+            found = _signal_cgroup(record, number)
+            # A process with CAP_SYS_ADMIN may have moved out of it. Everyone else has got the signal now.
+            reached = record.pid in found or (bool(found) and status == STOPPED)
+        if reached or (status == STOPPED and everyone):
             return
         check_allowed("kill", container_id, status)
-        if not signal_init(record, number) and not stopped_is_fine:
+        if not signal_init(record, number) and not everyone:
             check_allowed("kill", container_id, STOPPED)
+
+
+def _signal_cgroup(record: Record, number: int) -> set[int]:
+    """Send signal `number` to every process in the container's cgroup; returns their pids."""
+    if record.cgroup is None:
+        return set()
+    from pyrunc.linux.cgroups.everyone import signal_everyone
+    from pyrunc.linux.cgroups.manager import restore
+
+    return signal_everyone(restore(record.cgroup), number)
 
 
 def _holds_frozen(record: Record) -> bool:

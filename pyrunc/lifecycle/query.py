@@ -8,6 +8,7 @@ from pyrunc.lifecycle.status import current, document, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Final
 
     from pyrunc.store.store import Store
@@ -24,17 +25,19 @@ def state(store: Store, container_id: str) -> str:
         return dumps(document(record, current(directory, record)), 2)
 
 
-def listing(store: Store, form: str, quiet: bool) -> tuple[str, list[str]]:
-    """All containers in the format `form` (table or json), or only their ids.
+def listing(
+    store: Store, form: str, quiet: bool, only: Sequence[str] | None = None
+) -> tuple[str, list[tuple[str, PyruncError]]]:
+    """All containers in the format `form` (table or json), or only their ids; of `only` these, if it is not None.
 
-    Returned with it: what is wrong with the ones left out.
+    Returned with it: what is wrong with the ones left out, by id.
     """
     if form not in ("table", "json"):
         raise PyruncError("invalid format option", remedy="use table or json", code="usage")
     documents: list[dict[str, Any]] = []
-    broken: list[str] = []
+    broken: list[tuple[str, PyruncError]] = []
     owners: dict[int, str] = {}
-    for container_id in store.ids():
+    for container_id in store.ids() if only is None else only:
         try:
             with store.open(container_id) as directory:
                 record = load(directory)
@@ -45,7 +48,7 @@ def listing(store: Store, form: str, quiet: bool) -> tuple[str, list[str]]:
                     owners[record.owner] = _user_name(record.owner)
                 documents.append(document(record, current(directory, record), owner=owners[record.owner]))
         except PyruncError as error:
-            broken.append(f"load container {container_id}: {error}")
+            broken.append((container_id, error))
     if quiet:
         return "".join([entry["id"] + "\n" for entry in documents]), broken
     if form == "json":

@@ -106,8 +106,8 @@ def test_global_options_end_at_the_command() -> None:
         ("state", (), 'pyrunc: "state" requires exactly 1 argument(s)'),
         ("state", ("a", "b"), 'pyrunc: "state" requires exactly 1 argument(s)'),
         ("kill", (), 'pyrunc: "kill" requires a minimum of 1 argument(s)'),
-        ("kill", ("a", "b", "c"), 'pyrunc: "kill" requires a maximum of 2 argument(s)'),
-        ("list", ("a",), 'pyrunc: "list" requires exactly 0 argument(s)'),
+        ("delete", (), 'pyrunc: "delete" requires a minimum of 1 argument(s)'),
+        ("features", ("a",), 'pyrunc: "features" requires exactly 0 argument(s)'),
         ("state", ("--root", "/r", "id"), "write it before the command"),
     ],
 )

@@ -106,8 +106,15 @@ def test_broken_entries_are_left_out_and_told(store: Store) -> None:
     for quiet in (False, True):
         text, broken = listing(store, "table", quiet)
         assert "good" in text and "torn" not in text
-        names = [line.removeprefix("load container ").split(": ")[0] for line in broken]
-        assert names == ["file", "not an id", "torn"]
+        assert [name for name, _ in broken] == ["file", "not an id", "torn"]
+
+
+def test_named_ones_only(store: Store) -> None:
+    for name in "abc":
+        put(store, name)
+    text, broken = listing(store, "table", True, ["c", "x", "a"])
+    assert text == "c\na\n"
+    assert [(name, error.code) for name, error in broken] == [("x", "not-found")]
 
 
 def test_unknown_format(store: Store) -> None:

@@ -248,7 +248,7 @@ def test_kill_of_a_stopped_container(containers: Containers) -> None:
     containers.make(STOPPED)
     with pytest.raises(PyruncError, match="^container not running$"):
         kill(containers.store, "one", "TERM")
-    kill(containers.store, "one", "TERM", stopped_is_fine=True)
+    kill(containers.store, "one", "TERM", everyone=True)
 
 
 def test_kill_never_hits_a_process_that_took_the_pid(containers: Containers) -> None:
@@ -288,10 +288,51 @@ def test_sigkill_without_a_pid_namespace_ends_all(containers: Containers, init_e
     enter(manager, other.pid)
     if init_ended:
         containers.end(containers.children[0])
-    kill(containers.store, "one", "TERM", stopped_is_fine=True)
+    kill(containers.store, "one", "CONT", everyone=True)
     assert other.poll() is None
     kill(containers.store, "one", "KILL")
     assert other.wait(5) == -9
+
+
+@ROOT
+@pytest.mark.parametrize("private", [True, False])
+def test_everyone_of_a_stopped_container(containers: Containers, private: bool) -> None:
+    """With a PID namespace of its own all of its processes have ended; who is in its cgroup now is somebody else's."""
+    manager = containers.cgroup()
+    containers.make(STOPPED, cgroup=manager.record(), pid_namespace_private=private)
+    other = containers.process()
+    enter(manager, other.pid)
+    for word in ("TERM", "KILL"):
+        kill(containers.store, "one", word, everyone=True)
+        if private:
+            assert other.poll() is None
+        else:
+            assert other.wait(5) == -15
+
+
+@ROOT
+def test_everyone_when_the_first_process_has_left_the_cgroup(containers: Containers) -> None:
+    manager = containers.cgroup()
+    record = containers.make(cgroup=manager.record())
+    other = containers.process()
+    enter(manager, other.pid)
+    kill(containers.store, "one", "TERM", everyone=True)
+    assert other.wait(5) == -15 and containers.children[0].wait(5) == -15
+    assert record.pid == containers.children[0].pid
+
+
+@ROOT
+def test_everyone_of_a_paused_container_stays_paused(containers: Containers) -> None:
+    manager = containers.cgroup()
+    record = containers.make(cgroup=manager.record())
+    other = containers.process()
+    enter(manager, record.pid)
+    enter(manager, other.pid)
+    manager.freeze()
+    kill(containers.store, "one", "TERM", everyone=True)
+    assert containers.status() == PAUSED and other.poll() is None
+    manager.thaw()
+    assert other.wait(5) == -15 and containers.children[0].wait(5) == -15
 
 
 @ROOT

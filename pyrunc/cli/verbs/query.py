@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrunc.cli.main import show
-from pyrunc.cli.options import ID, Command, Option
+from pyrunc.cli.options import ID, MANY, REGEX, Command, Option
 from pyrunc.cli.settings import store
 
 TYPE_CHECKING = False
@@ -24,10 +24,19 @@ def _state(settings: Values, values: Values, words: list[str], log: Log) -> int:
 def _list(settings: Values, values: Values, words: list[str], log: Log) -> int:
     from pyrunc.lifecycle.query import listing
 
-    text, broken = listing(store(settings), str(values["format"]), bool(values["quiet"]))
-    for complaint in broken:
-        log.notice(complaint)
+    place, only = store(settings), None
+    if words:
+        from pyrunc.lifecycle.several import named
+
+        only = named(place, words, bool(values["regex"]))
+    text, broken = listing(place, str(values["format"]), bool(values["quiet"]), only)
     show(text)
+    if broken and words and not values["regex"]:
+        from pyrunc.lifecycle.several import joined
+
+        raise broken[0][1] if len(words) == 1 else joined(broken, len(words))
+    for container_id, error in broken:
+        log.notice(f"load container {container_id}: {error}")
     return 0
 
 
@@ -46,14 +55,16 @@ COMMANDS: Final = (
     Command(
         "list",
         "list the containers under --root",
-        "",
+        f"[{ID}...]",
         0,
-        0,
+        MANY,
         (
             Option("format", "table or json", "f", "FORMAT", "table"),
             Option("quiet", "print ids only", "q"),
+            REGEX,
         ),
-        "Lists all containers that have their state under --root.",
+        "Lists all containers that have their state under --root, or those that are named. What cannot be read is "
+        "told on standard error and left out, which is a failure for a container that was named.",
         _list,
     ),
 )
