@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines import cgroup
 from tests.engines.cri import Cri
 from tests.engines.cri_messages import CONTAINER, CREATED, EXITED, NODE, POD, READY, RUNNING
 from tests.engines.engine import asking
@@ -175,3 +176,14 @@ def test_state_is_the_runtimes(cri: Cri) -> None:
     assert set(found) == {pod.id, one.id}
     annotations = found[one.id]["annotations"]
     assert annotations["io.kubernetes.cri.sandbox-id"] == pod.id
+
+
+def test_update(cri: Cri) -> None:
+    """The kubelet changes a container in place."""
+    resources = {"memory_limit_in_bytes": 64 << 20, "cpu_period": 100000, "cpu_quota": 50000}
+    one = cri.pod().run("one", "testify", "sleep", resources=resources)
+    pid = one.pid
+    assert (cgroup.memory(pid), cgroup.cpu_quota(pid)) == (64 << 20, 50000)
+    one.ask_cri("UpdateContainerResources", linux={"memory_limit_in_bytes": 80 << 20, "cpu_quota": 25000})
+    assert (cgroup.memory(pid), cgroup.cpu_quota(pid)) == (80 << 20, 25000)
+    assert one.status().state == RUNNING

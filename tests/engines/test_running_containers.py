@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.engines import cgroup
 from tests.engines.engine import DockerLike
 from tests.support import footprint
 from tests.support.runtime import wait_for
@@ -39,3 +40,17 @@ def test_stats(engine: DockerLike) -> None:
     assert not used.startswith("0B")
     assert most in ("64MiB", "67.11MB")
     assert processes == "1"
+
+
+def test_update(engine: DockerLike) -> None:
+    """Limits of a running container change at once; what is not named stays."""
+    engine.detached("one", ["--memory", "64m", "--memory-swap", "64m", "--cpus", "0.5", "--pids-limit", "50"])
+    pid = int(engine.inspect("one", "{{.State.Pid}}"))
+    assert (cgroup.memory(pid), cgroup.cpu_quota(pid), cgroup.tasks(pid)) == (64 << 20, 50000, 50)
+    engine.call("update", "--cpus", "0.25", "one").ok()
+    assert (cgroup.memory(pid), cgroup.cpu_quota(pid), cgroup.tasks(pid)) == (64 << 20, 25000, 50)
+    engine.call("update", "--memory", "80m", "--memory-swap", "80m", "one").ok()
+    assert (cgroup.memory(pid), cgroup.cpu_quota(pid), cgroup.tasks(pid)) == (80 << 20, 25000, 50)
+    engine.call("update", "--memory", "48m", "--memory-swap", "48m", "one").ok()
+    assert cgroup.memory(pid) == 48 << 20
+    assert footprint.alive(pid)
