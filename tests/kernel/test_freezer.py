@@ -34,26 +34,6 @@ SPIN = ("/bin/sh", "-c", "while :; do :; done")
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., Any]]:
-    """Make a manager with its cgroup, and `start` processes in it; all is removed at the end."""
-    managers: list[Any] = []
-
-    def make(resources: Any = None) -> Any:
-        path = f"/pyrunc-test-{os.getpid()}-{next(COUNT)}"
-        config: Any = {"linux": {"cgroupsPath": path}}
-        manager = choose(config, "id", HOST, rootless=False)
-        manager.create()
-        managers.append(manager)
-        manager.apply(resources or {})
-        return manager
-
-    yield make
-    for manager in managers:
-        manager.kill()
-        manager.remove()
-
-
-@pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Start a command in the cgroup of a manager."""
     started: list[subprocess.Popen[bytes]] = []
@@ -68,6 +48,28 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     for process in started:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def make(start: object) -> Iterator[Callable[..., Any]]:
+    """Make a manager with its cgroup, one for each call. At the end all is killed, before `start` waits."""
+    managers: list[Any] = []
+
+    def make(resources: Any = None) -> Any:
+        path = f"/pyrunc-test-{os.getpid()}-{next(COUNT)}"
+        config: Any = {"linux": {"cgroupsPath": path}}
+        manager = choose(config, "id", HOST, rootless=False)
+        manager.create()
+        managers.append(manager)
+        manager.apply(resources or {})
+        return manager
+
+    yield make
+    for manager in managers:
+        manager.kill()
+    wait_for(lambda: not any(manager.pids() for manager in managers), say="the end of all")
+    for manager in managers:
+        manager.remove()
 
 
 def home(manager: Any) -> str:
@@ -140,7 +142,8 @@ def test_a_process_does_not_freeze_itself(make: Callable[..., Any]) -> None:
         except PyruncError as error:
             os._exit(7 if "this process is in it" in str(error) else 8)
         os._exit(9)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    _, status = wait_for(lambda: (found := os.waitpid(pid, os.WNOHANG))[0] and found, say="its refusal")
+    assert os.waitstatus_to_exitcode(status) == 7
     assert tree.pids(home(manager)) == []
     manager.freeze()
     manager.thaw()
