@@ -16,11 +16,13 @@ from pyrunc.plan.talk import hear
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
+    from pyrunc.linux.cgroups.former import Push
     from pyrunc.linux.cgroups.layout import Layout
     from pyrunc.linux.cgroups.resources import Resources
+    from pyrunc.linux.cgroups.systemd.properties import Properties
     from pyrunc.plan.program import Program
 
 
@@ -85,6 +87,49 @@ class Manager(v1.Manager):
             home.fresh = False  # systemd has written its own device list by now
         super().apply(properties.rounded(resources))
         return True
+
+    def join(self, pid: int) -> bool:
+        """Have systemd place it in its own hierarchy, as the first process."""
+        try:
+            self.service.systemd.attach(self.service.unit.name, pid)
+        finally:
+            self.service.systemd.close()
+        return True
+
+    def update(self, change: Resources, before: Resources, push: Push) -> None:
+        """Write what changes, then have systemd keep it, and set right what it makes of the device list meanwhile."""
+        super().update(properties.rounded(change), before, push)
+        systemd = self.service.systemd
+        try:
+            limits = properties.of_resources_v1(change, systemd.version())
+            if devices := change.get("devices"):
+                limits |= properties.of_devices(devices)
+            if limits:
+                push(lambda: self._list_again(before))
+                self._while_frozen(lambda: self._tell(limits, change if devices else before, push))
+        finally:
+            systemd.close()
+
+    def _tell(self, limits: Properties, holding: Resources, push: Push) -> None:
+        self.service.tell(limits, lambda function: push(lambda: self._while_frozen(function)))
+        self._list_again(holding)
+
+    def _while_frozen(self, function: Callable[[], object]) -> None:
+        """Call `function` while no process of the container runs: systemd denies all devices before it allows some."""
+        was_frozen = self.frozen()
+        self.freeze()
+        try:
+            function()
+        finally:
+            if not was_frozen:
+                self.thaw()
+
+    def _list_again(self, resources: Resources) -> None:
+        from pyrunc.linux.cgroups.devices.rules import allows_everything, rules, table
+
+        # systemd's list may allow more than the rules, never less; so all is well where nothing is denied.
+        if not allows_everything(table(rules(resources.get("devices") or ()))):
+            self._allow_devices(resources)
 
     def kill(self) -> None:
         """Whoever is in the unit; nobody in one that is somebody else's."""

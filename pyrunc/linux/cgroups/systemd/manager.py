@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from pyrunc.config.spec import Config
+    from pyrunc.linux.cgroups.former import Push
     from pyrunc.linux.cgroups.layout import Layout
     from pyrunc.linux.cgroups.resources import Resources
     from pyrunc.linux.cgroups.systemd import legacy
@@ -101,6 +102,23 @@ class Service:
             self.systemd.started(name, job)
             return
 
+    def tell(self, wanted: Properties, push: Push) -> None:
+        """Have systemd keep these properties instead of those it has; `push` is given what takes that back."""
+        if not wanted:
+            return
+        name = self.unit.name
+        now = self.systemd.properties(name, wanted)
+        former = {key: (kind, now[key]) for key, (kind, _) in wanted.items()}
+        self.systemd.change(name, properties.in_order(wanted))
+
+        def put_back() -> None:
+            try:
+                self.systemd.change(name, properties.in_order(former, former))
+            finally:
+                self.systemd.close()
+
+        push(put_back)
+
     def _refused(self, error: Refused) -> PyruncError:
         remedy = ""
         if error.name == EXISTS:
@@ -138,6 +156,7 @@ class Manager(v2.Manager):
     service: Service
     #: How many processes the kernel had killed for lack of memory in the whole slice before this container.
     _oom_before = 0
+    _below = ""
 
     @classmethod
     def restored(cls, record: Mapping[str, Any]) -> Manager:
@@ -176,13 +195,19 @@ class Manager(v2.Manager):
         """
         return super().directory() if self.service.started and not self._rootless else None
 
-    def join(self, pid: int) -> None:
+    def join(self, pid: int) -> bool:
         """Have systemd move the process of an ordinary user."""
         if self._rootless:
             try:
-                self.service.systemd.attach(self.service.unit.name, pid)
+                self.service.systemd.attach(self.service.unit.name, pid, self._below)
             finally:
                 self.service.systemd.close()
+        return True
+
+    def descend(self, below: Mapping[str, str]) -> None:
+        """As without systemd; of which it has to be told."""
+        super().descend(below)
+        self._below = below.get("", "")
 
     def admit(self, pid: int) -> bool:
         """Have systemd make the unit around process `pid`, then set the other limits."""
@@ -211,6 +236,22 @@ class Manager(v2.Manager):
         if self.owner >= 0:
             self._delegate()
         return True
+
+    def update(self, change: Resources, before: Resources, push: Push) -> None:
+        """Write what changes, then have systemd keep it.
+
+        In this order, for systemd does not tell what the kernel refuses.
+        """
+        if not set(needed(change)) <= set(files.read(self.home, "cgroup.controllers").split()):
+            controllers.provide(self.home, self.top, files.read(self.top, "cgroup.controllers").split())
+        super().update(properties.rounded(change), before, push)
+        try:
+            limits = properties.of_change(change, self.service.systemd.version())
+            if (devices := change.get("devices")) and not self._rootless:
+                limits |= properties.of_devices(devices)
+            self.service.tell(limits, push)
+        finally:
+            self.service.systemd.close()
 
     def oom_kills(self) -> int:
         """From memory.events; systemd removes that with the last process, but the slice counts on."""

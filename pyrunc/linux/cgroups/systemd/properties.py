@@ -14,7 +14,7 @@ from pyrunc.linux.cgroups.v2.conversion import cpu_weight, io_weight, swap_max
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from typing import Any, Final
 
     from pyrunc.linux.cgroups.resources import Resources
@@ -109,6 +109,33 @@ def of_resources(resources: Resources, version: int) -> Properties:
         found["TasksMax"] = _maximum(tasks)
     found |= _io(resources.get("blockIO") or {})
     return found | _unified(resources.get("unified") or {}, version)
+
+
+def of_change(change: Resources, version: int) -> Properties:
+    """The same for what changes of a unit that is there."""
+    found = of_resources(change, version)
+    # systemd takes it for new units only; what pyrunc writes to memory.oom.group stands until it writes the old word.
+    found.pop("OOMPolicy", None)
+    busy = (change.get("cpu") or {}).get("idle") == 0 or (change.get("unified") or {}).get("cpu.idle") == "0"
+    if busy and version >= 252:
+        found.setdefault("CPUWeight", ("t", INFINITY))
+    return found
+
+
+def in_order(
+    wanted: Properties, anew: Collection[str] = ("DeviceAllow",)
+) -> list[tuple[str, tuple[str, Any]]]:
+    """`wanted` as systemd is to read it for a unit that is there.
+
+    What it gets of a list it adds to what it has, each entry in the place of one for the same device; those `anew`
+    are emptied first.
+    """
+    pairs = []
+    for name, (kind, value) in wanted.items():
+        if name in anew and kind.startswith("a("):
+            pairs.append((name, (kind, [])))
+        pairs.append((name, (kind, value)))
+    return pairs
 
 
 def of_resources_v1(resources: Resources, version: int) -> Properties:

@@ -10,6 +10,7 @@ from pyrunc.linux.cgroups.systemd.bus import PATIENCE, Bus, Refused, address_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from typing import Any, Final
 
     from pyrunc.linux.cgroups.systemd.properties import Properties
@@ -100,10 +101,12 @@ class Systemd:
 
     # -- facts -----------------------------------------------------------------------------------------
 
-    def _fact(self, name: str) -> str:
+    def _get(self, path: str, interface: str, name: str) -> Any:
         bus = self._connected()
-        values = bus.call(_NAME, _PATH, "org.freedesktop.DBus.Properties", "Get", "ss", _MANAGER, name)
-        return str(values[0])
+        return bus.call(_NAME, path, "org.freedesktop.DBus.Properties", "Get", "ss", interface, name)[0]
+
+    def _fact(self, name: str) -> str:
+        return str(self._get(_PATH, _MANAGER, name))
 
     def version(self) -> int:
         """Such as 257."""
@@ -135,6 +138,23 @@ class Systemd:
                 code="systemd",
             )
 
+    def properties(self, unit: str, names: Iterable[str]) -> dict[str, Any]:
+        """What properties `names` of `unit`, a scope or a slice, are now."""
+        interface = f"{_NAME}.{'Slice' if unit.endswith('.slice') else 'Scope'}"
+        try:
+            path = str(self._call("GetUnit", "s", unit)[0])
+            return {name: self._get(path, interface, name) for name in names}
+        except Refused as error:
+            raise self._failed("read properties of", unit, error) from error
+
+    def change(self, unit: str, pairs: Sequence[tuple[str, tuple[str, Any]]]) -> None:
+        """Set properties of `unit`, one after the other; all or none. They last as long as the unit does."""
+        try:
+            # True: at run time only. systemd keeps them where it keeps the unit, so a reload reads them, too.
+            self._call("SetUnitProperties", "sba(sv)", unit, True, pairs)
+        except Refused as error:
+            raise self._failed("change", unit, error) from error
+
     def stop(self, unit: str) -> None:
         """Stop `unit`, wait until it has gone, and forget that it failed. One that is not there is fine."""
         try:
@@ -153,10 +173,13 @@ class Systemd:
             if error.name != _MISSING:
                 raise self._failed("reset", unit, error) from error
 
-    def attach(self, unit: str, pid: int) -> None:
-        """Move process `pid` into `unit`, also where the caller may not write to the cgroups in between."""
+    def attach(self, unit: str, pid: int, below: str = "") -> None:
+        """Move process `pid` into `unit`, also where the caller may not write to the cgroups in between.
+
+        `below`: into this cgroup inside, relative to that of the unit.
+        """
         try:
-            self._call("AttachProcessesToUnit", "ssau", unit, "", [pid])
+            self._call("AttachProcessesToUnit", "ssau", unit, f"/{below}" if below else "", [pid])
         except Refused as error:
             raise self._failed("move a process into", unit, error) from error
 
