@@ -27,10 +27,10 @@ def hand_over(request: Request, container: Container) -> None:
         os.close(container.master)
         container.master = -1
     if request.pid_file:
-        _write_pid_file(request.pid_file, init.pid)
+        write_pid_file(request.pid_file, init.pid)
 
 
-def _write_pid_file(path: str, pid: int) -> None:
+def write_pid_file(path: str, pid: int) -> None:
     """The decimal pid without a newline, by rename, so that nobody reads half of it (go-runc, conmon)."""
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}")

@@ -6,11 +6,10 @@ The one thing written is a compiled seccomp filter, in the cache below the state
 from __future__ import annotations
 
 import os
-from errno import EBADF
 from stat import S_IFDIR
 
 from pyrunc.config.load import load
-from pyrunc.errors import KernelError, PyruncError
+from pyrunc.lifecycle.caller import check_terminal, extra_descriptors
 from pyrunc.linux.cgroups.layout import layout
 from pyrunc.linux.cgroups.manager import DISABLED, choose, is_rootless
 from pyrunc.linux.keyring import new_name
@@ -24,17 +23,13 @@ from pyrunc.validate.check import check_rules, check_shape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Final
+    from typing import Any
 
     from pyrunc.config.spec import Config
     from pyrunc.lifecycle.request import Request
     from pyrunc.linux.cgroups.manager import Manager
     from pyrunc.plan.host import Host
     from pyrunc.plan.program import Program
-
-#: How many descriptors a container can be given: init is started with at most 256 (native/border.c), among
-#: them stdio, those of the namespaces to join, of each cgroup hierarchy, and its own.
-DESCRIPTORS_MAX: Final = 200
 
 
 class Prepared:
@@ -98,14 +93,14 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
         check_rules(config, host, report)
         for warning in report.warnings:
             request.log.warning(str(warning))
-        _check_terminal(request, config, foreground)
+        check_terminal(config["process"].get("terminal", False), request.console_socket, foreground)
         listen_fds = _listen_fds()
         listen_names = os.environ.get("LISTEN_FDNAMES", "") if listen_fds else ""
         choices = Choices(
             container_id=request.container_id,
             no_pivot=request.no_pivot,
             keyring="" if request.no_new_keyring else new_name(request.container_id),
-            extra_descriptors=_extra_descriptors(listen_fds + request.preserve_fds),
+            extra_descriptors=extra_descriptors(listen_fds + request.preserve_fds),
             listen_fds=listen_fds,
             listen_names=listen_names,
             socket=socket,
@@ -173,47 +168,9 @@ def _ask_cgroup_flags(config: Config, host: Host) -> None:
             host.cgroup_flags = unified_flags()
 
 
-def _check_terminal(request: Request, config: Config, foreground: bool) -> None:
-    """A terminal goes either to the caller's own or to a console socket (runc's rule and words)."""
-    terminal = config["process"].get("terminal", False)
-    if terminal and not foreground and not request.console_socket:
-        raise PyruncError(
-            "cannot allocate tty if pyrunc will detach without setting console socket",
-            remedy="give --console-socket, or set process.terminal to false",
-        )
-    if request.console_socket and (foreground or not terminal):
-        raise PyruncError(
-            "cannot use console socket if pyrunc will not detach or allocate tty",
-            remedy="leave --console-socket out, or set process.terminal to true",
-        )
-
-
 def _listen_fds() -> int:
     """How many sockets systemd passes to this process (sd_listen_fds(3))."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return 0
     text = os.environ.get("LISTEN_FDS", "")
     return int(text) if text.isdecimal() else 0
-
-
-def _extra_descriptors(count: int) -> int:
-    """`count`, the descriptors from 3 on that belong to the container. Raises where the caller did not give one."""
-    if count > DESCRIPTORS_MAX:
-        raise PyruncError(
-            f"cannot preserve {count} descriptors, at most {DESCRIPTORS_MAX}",
-            remedy="--preserve-fds and LISTEN_FDS count together",
-        )
-    for descriptor in range(3, 3 + count):
-        try:
-            # Close-on-exec is what this process has opened, such as its log, and no caller could have given.
-            if os.get_inheritable(descriptor):
-                continue
-            number = EBADF
-        except OSError as error:
-            number = error.errno or 0
-        raise KernelError(
-            f"unable to stat preserved-fd {descriptor} (of {count})",
-            number,
-            remedy="--preserve-fds counts the open descriptors from 3 on",
-        )
-    return count

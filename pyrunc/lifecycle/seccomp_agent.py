@@ -31,8 +31,12 @@ PATIENCE: Final = 30.0
 _GLANCE: Final = pack("@ll", 0, 100_000)
 
 
-def hand_over(message: Message, pidfd: int, profile: Seccomp, record: Record, status: str) -> None:
+def hand_over(
+    message: Message, pidfd: int, profile: Seccomp, record: Record, status: str, pid: int = 0
+) -> None:
     """Send init's listener to the agent with the container process state. Raises KernelError.
+
+    `pid`: of the process of `pidfd`, where that is not the container's first.
 
     `message`: SAY_LISTENER, with the listener, or with its number in init, the process of `pidfd`; `status`: the
     container's at this moment. No copy stays in this process: once the agent has ended the kernel has to know that
@@ -41,7 +45,7 @@ def hand_over(message: Message, pidfd: int, profile: Seccomp, record: Record, st
     listener = message.descriptor if message.descriptor >= 0 else _take(message.value, pidfd)
     try:
         path = os.path.join(record.bundle, profile["listenerPath"])
-        _send(path, state(profile, record, status), listener, pidfd)
+        _send(path, state(profile, record, status, pid), listener, pidfd)
     finally:
         os.close(listener)
 
@@ -56,14 +60,14 @@ def _take(descriptor: int, pidfd: int) -> int:
         raise KernelError.of("take the seccomp listener from init", error, remedy=remedy) from error
 
 
-def state(profile: Seccomp, record: Record, status: str) -> bytes:
+def state(profile: Seccomp, record: Record, status: str, pid: int = 0) -> bytes:
     """The container process state as JSON."""
     from pyrunc.config.writer import dumps
 
     values: dict[str, object] = {
         "ociVersion": record.oci_version,
         "fds": ["seccompFd"],
-        "pid": record.pid,
+        "pid": pid or record.pid,
         "state": document(record, status),
     }
     if "listenerMetadata" in profile:

@@ -102,15 +102,25 @@ def _connect(directory: Directory) -> Socket:
     return socket
 
 
-def await_exec(talk: Conversation, record: Record, pidfd: int, config: Callable[[], Config]) -> None:
+def await_exec(
+    talk: Conversation,
+    record: Record,
+    pidfd: int,
+    config: Callable[[], Config],
+    *,
+    joined: int = 0,
+    status: str = CREATED,
+) -> None:
     """Wait until execve closes the conversation. Raises StepFailed, or PyruncError if init died instead.
 
-    `pidfd`: of init; `config` gives the configuration of create, where it is needed.
+    `pidfd`: of init; `config` gives the configuration of create, where it is needed. `joined`: not init, but a process
+    of this pid that joins the container, which has this `status`.
     """
+    pid, who = (joined, "the process") if joined else (record.pid, "container init")
     try:
         message = talk.hear()
         if message is not None and message.said == SAY_LISTENER:
-            _hand_over_listener(message, pidfd, config(), record)
+            _hand_over_listener(message, pidfd, config(), record, status, pid)
             talk.go()
             message = talk.hear()
         if message is not None:
@@ -122,15 +132,14 @@ def await_exec(talk: Conversation, record: Record, pidfd: int, config: Callable[
         raise
     talk.close()
     small = 0 < record.memory_limit < _SMALL_MEMORY
-    if small and (pidfd := open_process(record.pid, record.start_time)) >= 0:
+    if small:
         # Loading the program comes after the end of the conversation, and takes memory, too.
         wait_end(pidfd, _LOADING)
-        os.close(pidfd)
-    found = stat_of(record.pid)
+    found = stat_of(pid)
     if found is None or found[0] not in "ZX":
         return
     # execve names the process after its program; init's own name on a dead process means there was none.
-    executed = _name_of(record.pid) != "pyrunc-init"
+    executed = _name_of(pid) != "pyrunc-init"
     if executed and not small:
         return
     if record.cgroup:
@@ -138,16 +147,18 @@ def await_exec(talk: Conversation, record: Record, pidfd: int, config: Callable[
 
         if restore(record.cgroup).oom_kills() > 0:
             raise PyruncError(
-                "container init was OOM-killed (memory limit too low?)",
+                f"{who} was OOM-killed (memory limit too low?)",
                 remedy="raise linux.resources.memory.limit",
                 code="oom",
             )
     if executed:
         return
-    raise PyruncError("container init was killed before it could execute its program", code="init-ended")
+    raise PyruncError(f"{who} was killed before it could execute its program", code="init-ended")
 
 
-def _hand_over_listener(message: Message, pidfd: int, config: Config, record: Record) -> None:
+def _hand_over_listener(
+    message: Message, pidfd: int, config: Config, record: Record, status: str, pid: int
+) -> None:
     """Give the seccomp agent its listener; without, the container cannot run."""
     from pyrunc.lifecycle.seccomp_agent import hand_over
     from pyrunc.linux.seccomp import notifies
@@ -155,7 +166,7 @@ def _hand_over_listener(message: Message, pidfd: int, config: Config, record: Re
     profile = config.get("linux", {}).get("seccomp")
     if not profile or not notifies(profile):
         raise PyruncError("pyrunc-init has a seccomp listener, which linux.seccomp does not ask for")
-    hand_over(message, pidfd, profile, record, CREATED)
+    hand_over(message, pidfd, profile, record, status, pid)
 
 
 def _name_of(pid: int) -> str:

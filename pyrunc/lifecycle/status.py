@@ -28,6 +28,7 @@ ALLOWED: Final[dict[str, tuple[str, ...]]] = {
     "pause": (CREATED, RUNNING),
     "resume": (PAUSED,),
     "update": (CREATED, RUNNING, PAUSED),
+    "exec": (CREATED, RUNNING),
     "events": (CREATED, RUNNING, PAUSED),
 }
 
@@ -45,6 +46,9 @@ _REFUSALS: Final[dict[tuple[str, str], tuple[str, str]]] = {
     ("resume", CREATING): ("container not paused: it is being created", "not-paused"),
     ("resume", CREATED): ("container not paused: it waits to be started", "not-paused"),
     ("resume", RUNNING): ("container not paused", "not-paused"),
+    ("exec", STOPPED): ("cannot exec in a stopped container", "not-running"),
+    ("exec", CREATING): ("cannot exec in a container that is being created", "creating"),
+    ("exec", PAUSED): ("cannot exec in a paused container (use --ignore-paused to override)", "paused"),
     ("update", STOPPED): ("container not running", "not-running"),
     ("update", CREATING): ("container not running: it is being created", "creating"),
     ("resume", STOPPED): ("container not paused: it has stopped", "not-paused"),

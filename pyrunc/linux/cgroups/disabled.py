@@ -12,6 +12,8 @@ from pyrunc.linux.cgroups.resources import needed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pyrunc.config.spec import Config
     from pyrunc.linux.cgroups.former import Push
     from pyrunc.linux.cgroups.resources import Resources
@@ -56,8 +58,13 @@ class Manager:
         """Nothing."""
         return False
 
-    def join(self, pid: int) -> None:
+    def join(self, pid: int) -> bool:
         """Nothing."""
+        return False
+
+    def descend(self, below: Mapping[str, str]) -> None:
+        """Impossible."""
+        raise PyruncError("--cgroup: this container has no cgroup", remedy="leave it out")
 
     def paths(self) -> dict[str, str]:
         """None."""

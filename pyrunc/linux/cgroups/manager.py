@@ -72,10 +72,17 @@ if TYPE_CHECKING:
             Called as soon as there is one. Returns whether it waits for a word before it goes on.
             """
 
-        def join(self, pid: int) -> None:
+        def join(self, pid: int) -> bool:
             """Bring another process, which waits for that, into the cgroup, where it cannot enter by itself.
 
-            `entrances` and `directory` are for all others.
+            `entrances` and `directory` are for all others. Returns whether the program of `plan_entry` waits for a
+            word, as `admit` does.
+            """
+
+        def descend(self, below: Mapping[str, str]) -> None:
+            """Mean a cgroup below from now on: controller → its path relative to the container's; "": of all.
+
+            For `exec`; nothing is made. The paths are clean (`pyrunc.linux.cgroups.below`).
             """
 
         def paths(self) -> dict[str, str]:

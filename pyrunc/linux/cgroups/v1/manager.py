@@ -97,6 +97,25 @@ class Manager:
         """Controller → directory."""
         return {controller: home.path for home in self.homes for controller in home.controllers}
 
+    def descend(self, below: Mapping[str, str]) -> None:
+        """In all hierarchies, or in those of the controllers that are named."""
+        found: dict[str, str] = {}
+        for controller, path in below.items():
+            homes = [home for home in self.homes if not controller or controller in home.controllers]
+            if not homes:
+                raise PyruncError(
+                    f"--cgroup: unknown controller {controller}",
+                    remedy="this container has " + ", ".join(name for name in self.paths() if name),
+                )
+            for home in homes:
+                if found.setdefault(home.top, path) != path:
+                    raise PyruncError(
+                        f"--cgroup: {controller} shares its hierarchy, which {found[home.top]} is for"
+                    )
+        for home in self.homes:
+            if path := found.get(home.top, ""):
+                home.path = f"{home.path}/{path}"
+
     # -- making and limiting ---------------------------------------------------------------------------
 
     def create(self) -> None:
@@ -275,8 +294,9 @@ class Manager:
         """Nothing: it enters by itself."""
         return False
 
-    def join(self, pid: int) -> None:
+    def join(self, pid: int) -> bool:
         """Nothing: it enters by itself."""
+        return False
 
     def pids(self) -> list[int]:
         """The processes in one hierarchy, which are those in all."""

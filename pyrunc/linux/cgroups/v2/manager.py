@@ -27,7 +27,11 @@ _DELEGATED = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
 
 
 class Manager:
-    """See `pyrunc.linux.cgroups.manager.Manager` for what each method promises."""
+    """See `pyrunc.linux.cgroups.manager.Manager` for what each method promises.
+
+    `by_hand`: a process enters by its own write instead of clone3(2). That holds its caller as long as the child, which
+    is not to run in a frozen cgroup, shares the caller's memory.
+    """
 
     version = 2
 
@@ -36,6 +40,7 @@ class Manager:
         self.top = top
         self.fresh = False
         self.owner = -1
+        self.by_hand = False
         self._offered = offered
         self._rootless = rootless
         self._optional = optional
@@ -71,6 +76,17 @@ class Manager:
     def paths(self) -> dict[str, str]:
         """The one directory."""
         return {"": self.home} if self.home else {}
+
+    def descend(self, below: Mapping[str, str]) -> None:
+        """In the one hierarchy."""
+        for controller in below:
+            if controller:
+                raise PyruncError(
+                    f"--cgroup: unknown controller {controller}",
+                    remedy="cgroup v2 takes a path without controllers",
+                )
+        if path := below.get("", ""):
+            self.home = f"{self._existing()}/{path}"
 
     # -- making and limiting ---------------------------------------------------------------------------
 
@@ -156,14 +172,24 @@ class Manager:
 
     def plan_entry(self, program: Program) -> None:
         """Nothing: clone3 puts init into `directory`."""
+        if self.by_hand:
+            slot = program.inherit("cgroup")
+            program.call("write", slot, "0", 1, step=f"enter cgroup {self.home}", of="linux.cgroupsPath")
+            program.call("close", slot, step="close its file")
 
     def entrances(self) -> dict[str, int]:
         """None: clone3 puts init into `directory`."""
-        return {}
+        if not self.by_hand:
+            return {}
+        path = f"{self._existing()}/cgroup.procs"
+        try:
+            return {"cgroup": os.open(path, os.O_WRONLY | os.O_CLOEXEC)}
+        except OSError as error:
+            raise KernelError.of(f"open {path}", error) from error
 
     def directory(self) -> int | None:
         """The directory, for clone3."""
-        if not self.home:
+        if not self.home or self.by_hand:
             return None
         try:
             return os.open(self.home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -174,8 +200,9 @@ class Manager:
         """Nothing: clone3 has put it there."""
         return False
 
-    def join(self, pid: int) -> None:
+    def join(self, pid: int) -> bool:
         """Nothing: it enters by itself."""
+        return False
 
     def pids(self) -> list[int]:
         """The processes in the directory and below."""
