@@ -30,6 +30,7 @@ ALLOWED: Final[dict[str, tuple[str, ...]]] = {
     "update": (CREATED, RUNNING, PAUSED),
     "exec": (CREATED, RUNNING),
     "events": (CREATED, RUNNING, PAUSED),
+    "mounts": (CREATED, RUNNING, PAUSED),
 }
 
 # The texts are runc's; engines search them for these words.
@@ -51,6 +52,8 @@ _REFUSALS: Final[dict[tuple[str, str], tuple[str, str]]] = {
     ("exec", PAUSED): ("cannot exec in a paused container (use --ignore-paused to override)", "paused"),
     ("update", STOPPED): ("container not running", "not-running"),
     ("update", CREATING): ("container not running: it is being created", "creating"),
+    ("mounts", STOPPED): ("container not running", "not-running"),
+    ("mounts", CREATING): ("container not running: it is being created", "creating"),
     ("resume", STOPPED): ("container not paused: it has stopped", "not-paused"),
     ("events", STOPPED): ("container with id {id} is not running", "not-running"),
     ("events", CREATING): ("container with id {id} is not running: it is being created", "creating"),

@@ -32,6 +32,8 @@ class Record:
     `hooks`: the config's. `texts`: (label, JSON path) of the steps that `start` lets init take, `texts_from` the
     number of the first.
     `memory_limit`: linux.resources.memory.limit, 0 without one.
+    `mounts`: what `mounts add` has mounted since, in that order: (mount as in config.json, its id, statx(2)). Saved
+    before it is mounted.
     `extra`: properties that a newer version wrote, kept as they are.
     """
 
@@ -48,6 +50,7 @@ class Record:
         "keyring",
         "layout",
         "memory_limit",
+        "mounts",
         "oci_version",
         "owner",
         "pid",
@@ -101,6 +104,7 @@ class Record:
         self.texts_from = texts_from
         self.memory_limit = memory_limit
         self.ready = ready
+        self.mounts: list[tuple[dict[str, Any], int]] = []
         self.extra: dict[str, Any] = {}
 
     def text(self, step: int) -> tuple[str, str]:
@@ -150,6 +154,7 @@ class Record:
             raise damaged(source, "it has no id")
         record.creator = (*map(int, record.creator), 0, 0)[:2]  # type: ignore[assignment]
         record.texts = [(str(label), str(path)) for label, path in record.texts]
+        record.mounts = [(dict(mount), int(number)) for mount, number in record.mounts]
         return record
 
 
@@ -174,6 +179,7 @@ _KINDS: Final[dict[str, Any]] = {
     "texts": list,
     "texts_from": int,
     "memory_limit": int,
+    "mounts": list,
 }
 _WRITTEN: Final = tuple(_KINDS)
 

@@ -22,6 +22,7 @@ FAMILIES: Final = {
     "resume": "lifecycle",
     "run": "create",
     "update": "update",
+    "mounts": "mounts",
     "list": "query",
     "spec": "documents",
     "features": "documents",

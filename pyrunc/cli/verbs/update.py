@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from pyrunc.cli.options import ID, Command, Option
-from pyrunc.cli.settings import store
-from pyrunc.errors import KernelError, UsageError
+from pyrunc.cli.settings import document, store
+from pyrunc.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,8 +43,7 @@ def _update(settings: Values, values: Values, words: list[str], log: Log) -> int
         given = [name for name in (*_NUMBERS, *_SIZES, *_TEXTS, *_SHARES, *_OBSOLETE) if values[name]]
         if given:
             log.warning(f"ignored because of --resources: {', '.join([f'--{name}' for name in given])}")
-        source = "standard input" if file == "-" else file
-        resources: Any = _from_file(file, source)
+        resources, source = document(file)
         shares: dict[str, Any] = {}
     else:
         source = "options"
@@ -56,21 +53,6 @@ def _update(settings: Values, values: Values, words: list[str], log: Log) -> int
 
     update(store(settings), words[0], resources, shares, log, source)
     return 0
-
-
-def _from_file(path: str, source: str) -> Any:
-    from pyrunc.config.load import load_json, read_all
-
-    try:
-        # Not only regular files: `-r <(…)` of a shell is a pipe.
-        file = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
-        try:
-            raw = read_all(file, source)
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise KernelError.of(f"read {source}", error) from None
-    return load_json(raw, source)
 
 
 def _from_options(values: Values, log: Log) -> dict[str, Any]:

@@ -199,7 +199,7 @@ def plan_remove(
         _plan_find(points, path, number, found)
         program.call("dup3", found, slot, O_CLOEXEC, step=f"unmount {path}")
         program.call("close", found, step="close a descriptor")
-        program.call("umount2", f"self/fd/{slot}", MNT_DETACH, step=f"unmount {path}", of=f"mounts[{index}]")
+        program.call("umount2", f"self/fd/{slot}", MNT_DETACH, step=f"unmount {path}")
         say(program, index, f"tell the runtime that {path} is unmounted")
     program.call("exit_group", 0, step="end")
     return program
@@ -371,10 +371,10 @@ def _plan_find(points: Points, path: str, number: int, into: Register) -> None:
     program = points.program
     step = f"unmount {path}"
     resolve = INSIDE if number else STRAIGHT
-    points.open(path, O_PATH, into, step=step, of="mounts", resolve=resolve)
+    points.open(path, O_PATH, into, step=step, of="", resolve=resolve)
     status, value = program.buffer(STATX_SIZE), program.register()
     mounted, right = program.label(), program.label()
-    program.call("statx", into, "", AT_EMPTY_PATH, MOUNT_ID, status, step=step, of="mounts")
+    program.call("statx", into, "", AT_EMPTY_PATH, MOUNT_ID, status, step=step)
     program.load(value, status + STATX_AT_ATTRIBUTES, 8)
     program.branch(value, BITS, STATX_ATTR_MOUNT_ROOT, mounted)
     program.fail(0, f"{step}: nothing is mounted there")
