@@ -27,6 +27,12 @@ def test_it_writes_what_json_writes(value: Any, indent: int | None) -> None:
     assert load_json(text.encode("ascii"), "x") == value
 
 
+@given(VALUES)
+def test_compact(value: Any) -> None:
+    """As Go writes it, which people look for with grep."""
+    assert dumps(value, compact=True) == json.dumps(value, separators=(",", ":"))
+
+
 def test_tuples_are_lists_and_lone_surrogates_are_escaped() -> None:
     assert dumps((1, ("\udcff",))) == json.dumps((1, ("\udcff",)))
 

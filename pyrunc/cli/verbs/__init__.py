@@ -24,12 +24,13 @@ FAMILIES: Final = {
     "update": "update",
     "mounts": "mounts",
     "list": "query",
+    "events": "events",
     "spec": "documents",
     "features": "documents",
 }
 
 #: Commands of runc that a later version will have; named so that the error can say so.
-LATER: Final = ("checkpoint", "events", "exec", "ps", "restore")
+LATER: Final = ("checkpoint", "exec", "ps", "restore")
 
 
 def command(name: str) -> Command | None:
