@@ -136,9 +136,17 @@ class Group:
             )
 
     def record(self) -> dict[str, Any]:
-        """What `delete` has to know, also before any of it is made: the directories to remove, in order."""
+        """What `delete` has to know, also before any of it is made: the directories to remove, in order.
+
+        And for `events` where the container is.
+        """
         mine = self.will_make and not self.named
-        return {"remove": [path for path in (self.monitor, self.directory if mine else "") if path]}
+        return {
+            "remove": [path for path in (self.monitor, self.directory if mine else "") if path],
+            "mount": self.mount,
+            "directory": self.directory,
+            "monitor": self.monitor,
+        }
 
     def create(self) -> None:
         """Make the group with its shares, and the monitoring group. Raises PyruncError.
@@ -162,14 +170,6 @@ class Group:
         finally:
             os.close(lock)
 
-    def enter(self, pid: int) -> None:
-        """Put process `pid` into the group, then into the monitoring group, which takes only members of it."""
-        for directory in (self.directory, self.monitor):
-            if directory:
-                self._write(
-                    directory, "tasks", f"{pid}\n", f"linux.intelRdt: put the container into {directory}"
-                )
-
     def change(self, text: str, push: Push) -> None:
         """Write the lines `text` to the schemata of the group that is there."""
         resources = [line.partition(":")[0].strip() for line in text.splitlines()]
@@ -192,6 +192,14 @@ class Group:
         except OSError as error:
             raise KernelError.of(f"linux.intelRdt: read {self.directory}/schemata", error) from error
         return [line.strip() for line in text.splitlines()]
+
+    def enter(self, pid: int) -> None:
+        """Put process `pid` into the group, then into the monitoring group, which takes only members of it."""
+        for directory in (self.directory, self.monitor):
+            if directory:
+                self._write(
+                    directory, "tasks", f"{pid}\n", f"linux.intelRdt: put the container into {directory}"
+                )
 
     def discard(self) -> None:
         """Take back what `create` has made, after a failure. A group that others have joined meanwhile stays."""
@@ -282,14 +290,6 @@ def choose(wanted: IntelRdt, container_id: str, mount: str = "") -> Group:
     return group
 
 
-def remove(record: dict[str, Any]) -> None:
-    """Remove what `Group.record` names; what is gone is gone. Raises KernelError."""
-    for path in record.get("remove", ()):
-        _rmdir(path)
-
-
-def _rmdir(path: str) -> None:
-    try:
 def update(wanted: IntelRdt, change: IntelRdt, container_id: str, push: Push) -> None:
     """Write the shares of `change` to the group of the container that was created with `wanted`.
 
@@ -307,6 +307,14 @@ def update(wanted: IntelRdt, change: IntelRdt, container_id: str, push: Push) ->
         os.close(lock)
 
 
+def remove(record: dict[str, Any]) -> None:
+    """Remove what `Group.record` names; what is gone is gone. Raises KernelError."""
+    for path in record.get("remove", ()):
+        _rmdir(path)
+
+
+def _rmdir(path: str) -> None:
+    try:
         os.rmdir(path)
     except FileNotFoundError:
         pass  # also where resctrl was unmounted, which ends all groups
