@@ -5,8 +5,9 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.lifecycle.prepare import Prepared
+    from pyrunc.linux.intel_rdt import Group
     from pyrunc.spawn.conversation import Conversation
-    from pyrunc.spawn.init import Init
+    from pyrunc.spawn.init import Process
     from pyrunc.store.record import Record
     from pyrunc.store.store import Directory
 
@@ -18,13 +19,26 @@ class Container:
     for it.
     """
 
-    __slots__ = ("directory", "hooks_reached", "init", "master", "open_files", "prepared", "record", "talk")
+    __slots__ = (
+        "directory",
+        "group",
+        "hooks_reached",
+        "init",
+        "master",
+        "open_files",
+        "prepared",
+        "record",
+        "talk",
+    )
 
     def __init__(self, prepared: Prepared, directory: Directory, record: Record) -> None:
         self.prepared = prepared
         self.directory = directory
         self.record = record
-        self.init: Init | None = None
+        #: Of resctrl, with linux.intelRdt.
+        self.group: Group | None = None
+        #: Its first process.
+        self.init: Process | None = None
         self.talk: Conversation | None = None
         self.master = -1
         self.hooks_reached = False

@@ -56,51 +56,58 @@ def build(request: Request, undo: Undo, *, foreground: bool, socket: bool) -> Co
     debug = request.log.debug
     debug(f"compiled {prepared.bundle} to {len(prepared.program)} steps")
     try:
-        group = _resctrl_group(prepared.config, request.container_id)
-        with Undisturbed():
-            directory = request.store.create(request.container_id)
-            undo.push(directory.remove)
-        container = Container(prepared, directory, _new_record(request, prepared))
-        if group:
-            container.record.intel_rdt = group.record()
-        directory.save(container.record)
-        directory.save_config(prepared.raw)
-        if prepared.notified:
-            from pyrunc.lifecycle.notify import make_directory
-
-            make_directory(directory)
-        undo.push(lambda: _poststop(request, container))
-        if group:
-            undo.push(group.discard)
-            group.create()
-            container.record.intel_rdt = group.record()
-        manager = prepared.manager
-        with Undisturbed():
-            manager.create()
-            undo.push(manager.remove)
-            # Without a PID namespace of its own, what init has started (a hook) does not end with init.
-            undo.push(manager.kill)
-        # Seldom: somebody made or removed a parent meanwhile, or (rootless) a hierarchy was left out.
-        if (made := manager.record()) != container.record.cgroup:
-            container.record.cgroup = made
-            directory.save(container.record)
-        manager.apply(prepared.config.get("linux", {}).get("resources") or {})
-        debug(f"cgroup: {', '.join(sorted(set(manager.paths().values()))) or 'none'}")
+        container = claim(request, undo, prepared)
         try:
             start_init(container, undo)
             debug(f"init is process {container.record.pid}")
-            if group:
-                group.enter(container.record.pid)  # before init can start another process
+            if container.group:
+                container.group.enter(container.record.pid)  # before init can start another process
             converse(container, undo)
         except InitEnded as error:
             raise why_init_ended(error, container) from error
         except StepFailed as error:
             raise word(error, prepared.config) from error
         container.record.ready = True
-        directory.save(container.record)
+        container.directory.save(container.record)
         debug("init is ready")
     finally:
         prepared.close()
+    return container
+
+
+def claim(request: Request, undo: Undo, prepared: Prepared) -> Container:
+    """What is there before the first process: state directory and record, resctrl group, cgroup with its limits."""
+    group = _resctrl_group(prepared.config, request.container_id)
+    with Undisturbed():
+        directory = request.store.create(request.container_id)
+        undo.push(directory.remove)
+    container = Container(prepared, directory, _new_record(request, prepared))
+    container.group = group
+    if group:
+        container.record.intel_rdt = group.record()
+    directory.save(container.record)
+    directory.save_config(prepared.raw)
+    if prepared.notified:
+        from pyrunc.lifecycle.notify import make_directory
+
+        make_directory(directory)
+    undo.push(lambda: _poststop(request, container))
+    if group:
+        undo.push(group.discard)
+        group.create()
+        container.record.intel_rdt = group.record()
+    manager = prepared.manager
+    with Undisturbed():
+        manager.create()
+        undo.push(manager.remove)
+        # Without a PID namespace of its own, what init has started (a hook) does not end with init.
+        undo.push(manager.kill)
+    # Seldom: somebody made or removed a parent meanwhile, or (rootless) a hierarchy was left out.
+    if (made := manager.record()) != container.record.cgroup:
+        container.record.cgroup = made
+        directory.save(container.record)
+    manager.apply(prepared.config.get("linux", {}).get("resources") or {})
+    request.log.debug(f"cgroup: {', '.join(sorted(set(manager.paths().values()))) or 'none'}")
     return container
 
 

@@ -70,11 +70,12 @@ class Prepared:
         self.joins = {}
 
 
-def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
+def prepare(request: Request, *, foreground: bool, socket: bool, notifies: bool | None = None) -> Prepared:
     """Load, check and compile the bundle of `request`.
 
     `foreground`: the caller stays with the container; `socket`: init is to wait on start.sock rather than
-    on the conversation. Raises Rejected, PyruncError, KernelError.
+    on the conversation; `notifies`: the container gets a socket for sd_notify(3), None for where NOTIFY_SOCKET is
+    set. Raises Rejected, PyruncError, KernelError.
     """
     loaded = load(request.bundle, request.config_name)
     config = loaded.config
@@ -83,8 +84,8 @@ def prepare(request: Request, *, foreground: bool, socket: bool) -> Prepared:
     try:
         host = probe()
         host.namespaces = kinds
-        notified = os.environ.get("NOTIFY_SOCKET", "")
-        if notified:
+        notified = ""
+        if bool(os.environ.get("NOTIFY_SOCKET")) if notifies is None else notifies:
             config, notified = _with_notify_socket(config, request, foreground)
         gather(host, config, loaded.bundle, request.no_pivot)
         if notified:
@@ -124,7 +125,8 @@ def _with_notify_socket(config: Config, request: Request, foreground: bool) -> t
 
     if not is_wanted(config):
         return config, ""
-    address_of(os.environ["NOTIFY_SOCKET"])
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        address_of(address)
     source = f"{request.store.root}/{request.container_id}/{NOTIFY}"
     watchdog = ""
     # Only where somebody is going to listen for it, and where it is meant for this process.

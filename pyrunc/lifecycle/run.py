@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from pyrunc.lifecycle.container import Container
+    from pyrunc.lifecycle.notify import Proxy
     from pyrunc.lifecycle.request import Request
 
 #: The status of a process that SIGKILL ended.
@@ -55,6 +56,16 @@ def run(request: Request) -> int:
         if proxy is not None:
             proxy.until_ready(init.pidfd)
         return 0
+    return stay(request, container, signals, proxy)
+
+
+def stay(request: Request, container: Container, signals: int, proxy: Proxy | None) -> int:
+    """Attend the running container to its end, and delete it then unless it is to be kept; its exit status.
+
+    `signals`: of `block_signals`.
+    """
+    init = container.init
+    assert init is not None
     status = attend(init.pid, init.pidfd, signals, container.master, proxy)
     if status == _KILLED and container.record.memory_limit and container.prepared.manager.oom_kills() > 0:
         request.log.warning(

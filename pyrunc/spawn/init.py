@@ -40,14 +40,23 @@ _OF_CGROUP = {
 _SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
 
 
-class Init:
-    """The process that was started: `pid`, a `pidfd` for it, and the runtime's end of the conversation."""
+class Process:
+    """A child of this process: `pid`, and a `pidfd` for it."""
 
-    __slots__ = ("pid", "pidfd", "talk")
+    __slots__ = ("pid", "pidfd")
 
-    def __init__(self, pid: int, pidfd: int, talk: Socket) -> None:
+    def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
         self.pidfd = pidfd
+
+
+class Init(Process):
+    """The process that was started, and with it the runtime's end of the conversation."""
+
+    __slots__ = ("talk",)
+
+    def __init__(self, pid: int, pidfd: int, talk: Socket) -> None:
+        super().__init__(pid, pidfd)
         self.talk = talk
 
 
