@@ -9,6 +9,7 @@ clean up, and a clean-up done twice is harmless where one not done at all is not
 from __future__ import annotations
 
 import os
+from errno import EBUSY
 
 from pyrunc.errors import KernelError, NotFound, PyruncError
 from pyrunc.lifecycle.kill import kill_cgroup
@@ -19,8 +20,6 @@ from pyrunc.store.store import STATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.log import Log
     from pyrunc.store.record import Record
     from pyrunc.store.store import Directory, Store
@@ -29,13 +28,15 @@ if TYPE_CHECKING:
 def delete(store: Store, container_id: str, force: bool, log: Log) -> None:
     """Delete container `container_id`.
 
-    It must be stopped, or created and then is killed first. With `force` it is killed in any status, an
-    unknown id is no error, and what an interrupted `create` left is removed.
+    It must be stopped, or created and then is killed first. With `force` it is killed in any status, an unknown id is
+    no error, and removed is also what an interrupted `create` left, a container whose record is damaged or was written
+    by a newer pyrunc, other files in its directory, and what is mounted there. Only a directory that nothing shows to
+    be pyrunc's is left.
     """
     try:
         with store.open(container_id) as directory:
             if force:
-                _delete_by_force(directory, log)
+                _delete_by_force(store, directory, log)
                 return
             with directory.lock():
                 record = load(directory)
@@ -49,7 +50,7 @@ def delete(store: Store, container_id: str, force: bool, log: Log) -> None:
             raise
 
 
-def _delete_by_force(directory: Directory, log: Log) -> None:
+def _delete_by_force(store: Store, directory: Directory, log: Log) -> None:
     # Before the lock is asked for: a create or start that hangs (in a hook, say) holds it, and gives it up when
     # it is interrupted, or its init is gone.
     record = _load_if_sound(directory, log)
@@ -58,20 +59,25 @@ def _delete_by_force(directory: Directory, log: Log) -> None:
         end(record)
     with directory.lock(PATIENCE):
         record = _load_if_sound(directory, log)
-        if record:
-            if current(directory, record) != STOPPED:
-                end(record)
-            destroy(directory, record, log)
-        elif directory.is_own():
-            if directory.has(STATE):
-                _end_without_record(directory, log)
-            directory.remove()
-        else:
+        known = record is not None and not record.newer
+        if not (known or record or directory.is_own()):
             raise PyruncError(
                 f"{directory.path} is not the state of a container: it holds other files",
                 remedy="check --root, or remove the directory by hand",
                 code="foreign-directory",
             )
+        if record and current(directory, record) != STOPPED:
+            end(record)
+        if record and known:
+            destroy(directory, record, log)
+            return
+        if record:
+            log.warning("the container was made by a newer pyrunc, and may have had more than was removed")
+        if directory.has(STATE):
+            from pyrunc.lifecycle.lost import end_without_record
+
+            end_without_record(store, directory, log)
+        _remove(directory)
 
 
 def _load_if_sound(directory: Directory, log: Log) -> Record | None:
@@ -99,37 +105,6 @@ def _interrupt_creator(record: Record) -> None:
         ) from None
     finally:
         os.close(pidfd)
-
-
-def _end_without_record(directory: Directory, log: Log) -> None:
-    """Where state.json is damaged: end the processes in the cgroup that the saved configuration names."""
-    from pyrunc.lifecycle.failure import saved_config
-    from pyrunc.linux.cgroups.layout import layout
-    from pyrunc.linux.cgroups.manager import CGROUPFS, SYSTEMD, choose, restore
-
-    try:
-        config = saved_config(directory)
-        # Which manager it had nobody knows any more either, but this form is systemd's.
-        path = (config.get("linux") or {}).get("cgroupsPath") or ""
-        kind = SYSTEMD if path.count(":") == 2 else CGROUPFS
-        chosen = choose(config, directory.id, layout(), os.geteuid() != 0, kind)
-    except (OSError, PyruncError) as error:
-        log.warning(f"its processes, should there be any, were not found: {error}")
-        return
-    # What was made for it nobody knows any more; its own cgroup surely is what it used last.
-    found: dict[str, Any] = {**(chosen.record() or {}), "made": [*chosen.paths().values()]}
-    if "systemd" in found:
-        found["systemd"]["ours"] = True
-    manager = restore(found)
-    if manager.pids():
-        manager.kill()
-    manager.remove()
-    if "intelRdt" in config.get("linux", {}):
-        log.warning(
-            "its resctrl group, if it has one of its own, was left: who made it is not known any more"
-        )
-    if (config.get("hooks") or {}).get("poststop"):
-        log.warning("its poststop hooks were not run: the state to give them is lost")
 
 
 def end(record: Record) -> None:
@@ -171,7 +146,20 @@ def destroy(directory: Directory, record: Record, log: Log) -> None:
         intel_rdt.remove(record.intel_rdt)
     if record.hooks.get("poststop"):
         _run_poststop(record, log)
-    directory.remove()
+    _remove(directory)
+
+
+def _remove(directory: Directory) -> None:
+    """Remove the state directory, and what is mounted in it before: a runtime that crashed had no time to."""
+    try:
+        directory.remove()
+    except KernelError as error:
+        if error.number != EBUSY:
+            raise
+        from pyrunc.lifecycle.left_mounts import unmount_below
+
+        unmount_below(directory.path)
+        directory.remove()
 
 
 def _remove_cgroup(record: Record, log: Log) -> None:

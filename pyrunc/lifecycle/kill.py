@@ -28,7 +28,7 @@ def kill(store: Store, container_id: str, signal: str, *, everyone: bool = False
     """
     number = number_of(signal)
     with store.open(container_id) as directory:
-        record = load(directory)
+        record = load(directory, newer_is_fine=True)
         status = current(directory, record)
         if status == STOPPED and everyone and record.pid_namespace_private:
             return  # with the first process all of the container's have ended; who else is in its cgroup is not its

@@ -21,7 +21,7 @@ _GAP: Final = 3
 def state(store: Store, container_id: str) -> str:
     """The state document of one container as JSON, indented, without a newline at the end (as runc)."""
     with store.open(container_id) as directory:
-        record = load(directory)
+        record = load(directory, newer_is_fine=True)
         return dumps(document(record, current(directory, record)), 2)
 
 
@@ -40,7 +40,7 @@ def listing(
     for container_id in store.ids() if only is None else only:
         try:
             with store.open(container_id) as directory:
-                record = load(directory)
+                record = load(directory, newer_is_fine=True)
                 if quiet:
                     documents.append({"id": record.id})
                     continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyrunc.errors import NotFound, PyruncError
 from pyrunc.lifecycle.liveness import is_alive
-from pyrunc.store.store import START_SOCKET
+from pyrunc.store.store import START_SOCKET, STATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ ALLOWED: Final[dict[str, tuple[str, ...]]] = {
     "pause": (CREATED, RUNNING),
     "resume": (PAUSED,),
     "update": (CREATED, RUNNING, PAUSED),
+    "checkpoint": (RUNNING, PAUSED),
     "exec": (CREATED, RUNNING),
     "events": (CREATED, RUNNING, PAUSED),
     "mounts": (CREATED, RUNNING, PAUSED),
@@ -50,6 +51,9 @@ _REFUSALS: Final[dict[tuple[str, str], tuple[str, str]]] = {
     ("exec", STOPPED): ("cannot exec in a stopped container", "not-running"),
     ("exec", CREATING): ("cannot exec in a container that is being created", "creating"),
     ("exec", PAUSED): ("cannot exec in a paused container (use --ignore-paused to override)", "paused"),
+    ("checkpoint", CREATED): ("container cannot be checkpointed in created state", "not-running"),
+    ("checkpoint", CREATING): ("container cannot be checkpointed while it is being created", "creating"),
+    ("checkpoint", STOPPED): ("container cannot be checkpointed in stopped state", "not-running"),
     ("update", STOPPED): ("container not running", "not-running"),
     ("update", CREATING): ("container not running: it is being created", "creating"),
     ("mounts", STOPPED): ("container not running", "not-running"),
@@ -88,14 +92,21 @@ def current(directory: Directory, record: Record) -> str:
     return CREATED if directory.has(START_SOCKET) else RUNNING
 
 
-def load(directory: Directory) -> Record:
-    """The record of a container. Raises NotFound where a killed `create` left a directory without one."""
+def load(directory: Directory, *, newer_is_fine: bool = False) -> Record:
+    """The record of a container. Raises NotFound where a killed `create` left a directory without one.
+
+    `newer_is_fine`: the caller needs no more of it than `store.record.CORE`. Else a newer layout is an error.
+    """
     record = directory.load()
     if record is None:
         raise NotFound(
             "container does not exist",
             remedy=f"{directory.path} was left by an interrupted create: `pyrunc delete --force` removes it",
         )
+    if record.newer and not newer_is_fine:
+        from pyrunc.store.record import newer
+
+        raise newer(f"{directory.path}/{STATE}", record.layout)
     return record
 
 

@@ -11,6 +11,13 @@ if TYPE_CHECKING:
 
 #: The layout of state.json. Raised when a reader of the older layout would misunderstand the newer one.
 LAYOUT: Final = 1
+#: What no layout may give another meaning or place, so that any pyrunc can show and end any container.
+CORE: Final = frozenset(
+    "layout oci_version id bundle rootfs created owner annotations creator ready pid start_time".split()
+)
+
+#: How a state.json of any version begins.
+BEGINNING: Final = b'{"layout": '
 
 
 class Record:
@@ -27,7 +34,7 @@ class Record:
     of /proc/PID/stat in clock ticks: together they name a process for good.
     `pid_namespace_private`: its PID namespace was made for it, so that its end is the end of all in it.
     `cgroup`: what the cgroup manager recorded (before there is a `pid`: intended), None without one.
-    `intel_rdt`: what is to be removed of resctrl (`linux.intel_rdt.Group.record`), None without linux.intelRdt.
+    `intel_rdt`: its group of resctrl, and what to remove of it (`linux.intel_rdt.Group.record`), None without any.
     `keyring`: the name of its session keyring, for who joins it later; "" for the caller's.
     `hooks`: the config's. `texts`: (label, JSON path) of the steps that `start` lets init take, `texts_from` the
     number of the first.
@@ -107,6 +114,11 @@ class Record:
         self.mounts: list[tuple[dict[str, Any], int]] = []
         self.extra: dict[str, Any] = {}
 
+    @property
+    def newer(self) -> bool:
+        """Whether a newer pyrunc has made the container, in a layout of which only `CORE` is understood here."""
+        return self.layout > LAYOUT
+
     def text(self, step: int) -> tuple[str, str]:
         """The label and the JSON path of a step that `start` lets init take. Raises IndexError for another one."""
         if step < self.texts_from:
@@ -118,43 +130,47 @@ class Record:
         from pyrunc.config.writer import dumps
 
         values = {name: getattr(self, name) for name in _WRITTEN}
-        return dumps({**self.extra, **values}).encode("ascii")
+        # The layout comes first: a file that begins so is ours, whatever became of the rest (`BEGINNING`).
+        return dumps({"layout": self.layout, **self.extra, **values}).encode("ascii")
 
     @classmethod
     def decode(cls, raw: bytes, source: str) -> Record:
         """The record in the bytes of the file `source`.
 
-        Properties that an older version did not write keep their defaults. Raises PyruncError where the bytes
-        are no record.
+        Properties that an older version did not write keep their defaults; of a newer layout only those of `CORE` are
+        read. Raises PyruncError where the bytes are no record.
         """
         from pyrunc.config.load import load_json
 
         values = load_json(raw, source)
         if not isinstance(values, dict):
             raise damaged(source, "it is not a JSON object")
+        if values and "layout" not in values:
+            raise PyruncError(
+                f"{source} was not written by pyrunc",
+                remedy="use the runtime that made the container, and check --root",
+                code="foreign-directory",
+            )
         layout = values.get("layout")
         if not isinstance(layout, int) or layout < 1:
             raise damaged(source, "it has no layout number")
-        if layout > LAYOUT:
-            raise PyruncError(
-                f"{source} has layout {layout}, this pyrunc reads up to {LAYOUT}",
-                remedy="use the newer pyrunc that made the container",
-                code="newer-state",
-            )
         record = cls("", "", "")
         for name, value in values.items():
-            kind = _KINDS.get(name)
+            kind = _KINDS.get(name) if layout <= LAYOUT or name in CORE else None
             if kind is None:
                 record.extra[name] = value
             elif isinstance(value, kind):
                 setattr(record, name, value)
             else:
                 raise damaged(source, f"{name} is a {type(value).__name__}")
-        if not record.id:
-            raise damaged(source, "it has no id")
-        record.creator = (*map(int, record.creator), 0, 0)[:2]  # type: ignore[assignment]
-        record.texts = [(str(label), str(path)) for label, path in record.texts]
-        record.mounts = [(dict(mount), int(number)) for mount, number in record.mounts]
+        if wrong := _fault(record):
+            raise damaged(source, wrong)
+        try:
+            record.creator = (*map(int, record.creator), 0, 0)[:2]  # type: ignore[assignment]
+            record.texts = [(str(label), str(path)) for label, path in record.texts]
+            record.mounts = [(dict(mount), int(number)) for mount, number in record.mounts]
+        except (TypeError, ValueError):
+            raise damaged(source, "a list in it does not hold what it should") from None
         return record
 
 
@@ -182,6 +198,38 @@ _KINDS: Final[dict[str, Any]] = {
     "mounts": list,
 }
 _WRITTEN: Final = tuple(_KINDS)
+
+
+def _fault(record: Record) -> str:
+    """What else is wrong with values of the right kind, "" if nothing: what would be met too late, by a `delete`."""
+    if not record.id:
+        return "it has no id"
+    if not (0 <= record.pid < 1 << 31 and 0 <= record.start_time < 1 << 63):
+        return "pid or start_time is out of range"
+    if not all(isinstance(number, int) for number in record.creator):
+        return "creator is not a pid and a start time"
+    for hooks in record.hooks.values():
+        if not (isinstance(hooks, list) and all(isinstance(hook, dict) and "path" in hook for hook in hooks)):
+            return "hooks are not those of a config.json"
+    cgroup = record.cgroup
+    if cgroup is not None:
+        need = (
+            {"made", "rootless", "homes"}
+            if cgroup.get("version") == 1
+            else {"made", "rootless", "home", "top"}
+        )
+        if cgroup.get("version") not in (1, 2) or not cgroup.keys() >= need:
+            return "cgroup is not what a cgroup manager recorded"
+    return ""
+
+
+def newer(source: str, layout: int) -> PyruncError:
+    """The error for a verb that needs more of a record than any layout has."""
+    return PyruncError(
+        f"{source} has layout {layout}, this pyrunc reads up to {LAYOUT}",
+        remedy="use the newer pyrunc that made the container; state, list, kill and delete --force work with this one",
+        code="newer-state",
+    )
 
 
 def damaged(source: str, why: str) -> PyruncError:

@@ -16,7 +16,7 @@ import os
 import time
 
 from pyrunc.errors import KernelError, NotFound, PyruncError, Rejected
-from pyrunc.store.record import Record, damaged
+from pyrunc.store.record import BEGINNING, Record, damaged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -202,9 +202,18 @@ class Directory:
         return True
 
     def is_own(self) -> bool:
-        """Whether a directory without a sound record holds nothing but what pyrunc puts into one."""
+        """Whether a directory without a sound record is pyrunc's: by what it holds, or by how its state.json begins."""
         names = {name for name in os.listdir(self.fd) if not name.startswith(_MOVED)}
-        return (_OWN_WITH_STATE if STATE in names else _OWN).issuperset(names)
+        if (_OWN_WITH_STATE if STATE in names else _OWN).issuperset(names):
+            return True
+        try:
+            file = os.open(STATE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.fd)
+        except OSError:
+            return False
+        try:
+            return os.read(file, len(BEGINNING)) == BEGINNING
+        finally:
+            os.close(file)
 
     def remove(self) -> None:
         """Remove the directory with all in it, the record last. Needs the lock.
@@ -252,7 +261,7 @@ def _empty(directory: int, keep: str = "") -> None:
         for name in names:
             if _unlink(name, directory):
                 continue
-            below = os.open(name, _DIRECTORY, dir_fd=directory)
+            below = _open_below(name, directory)
             try:
                 for inner in os.listdir(below):
                     if not _unlink(inner, below):
@@ -263,6 +272,22 @@ def _empty(directory: int, keep: str = "") -> None:
             finally:
                 os.close(below)
             os.rmdir(name, dir_fd=directory)
+
+
+def _open_below(name: str, directory: int) -> int:
+    """Open the directory `name` in `directory`, if nothing is mounted on it: what is in there is somebody else's."""
+    from pyrunc.kernel.constants import RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV
+    from pyrunc.kernel.native import syscall
+    from pyrunc.kernel.paths import open_how
+    from pyrunc.kernel.structs import OPEN_HOW_SIZE
+
+    how = open_how(_DIRECTORY, resolve=RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS)
+    try:
+        return syscall("openat2", directory, os.fsencode(name), how, OPEN_HOW_SIZE)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY)) from None
 
 
 def _unlink(name: str, directory: int) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pyrunc.errors import KernelError, NotFound, PyruncError
-from pyrunc.store.record import LAYOUT, Record, now
+from pyrunc.store.record import BEGINNING, LAYOUT, Record, now
 from pyrunc.store.root import choose
 from pyrunc.store.store import START_SOCKET, STATE, Store, check_id
 from tests.support.payload import REPOSITORY
@@ -223,7 +223,7 @@ def test_a_record_comes_back_as_it_was(store: Store) -> None:
         pid=56,
         start_time=1 << 40,
         pid_namespace_private=False,
-        cgroup={"version": 1, "paths": {"pids": "/x"}},
+        cgroup={"version": 1, "homes": [["/c/x", "/c", ["pids"]]], "made": ["/c/x"], "rootless": False},
         texts=[("step", "process.args")],
         texts_from=7,
         ready=True,
@@ -245,9 +245,28 @@ def test_a_record_of_another_version(store: Store) -> None:
         assert record and record.bundle == "/b" and record.pid == 0 and record.ready is False
         directory.save(record)
         assert json.loads(path.read_text())["from_the_future"] == [1]
-        path.write_text(json.dumps({"layout": LAYOUT + 1, "id": "one"}))
-        with pytest.raises(PyruncError, match=f"has layout {LAYOUT + 1}, this pyrunc reads up to {LAYOUT}"):
+        path.write_text(json.dumps({"layout": LAYOUT + 1, "id": "one", "pid": 7, "cgroup": 8, "ready": True}))
+        record = directory.load()
+        assert record and record.newer and (record.pid, record.cgroup, record.ready) == (7, None, True)
+        path.write_text(json.dumps({"layout": LAYOUT + 1, "id": "one", "pid": "7"}))
+        with pytest.raises(PyruncError, match="pid is a str"):
             directory.load()
+
+
+def test_a_state_that_another_runtime_wrote(store: Store) -> None:
+    with store.create("one") as directory:
+        Path(directory.path, STATE).write_text(json.dumps({"id": "one", "init_process_pid": 7}))
+        with pytest.raises(PyruncError, match="was not written by pyrunc") as caught:
+            directory.load()
+        assert caught.value.code == "foreign-directory"
+
+
+def test_every_record_begins_so_that_the_rest_may_be_lost(store: Store) -> None:
+    with store.create("one") as directory:
+        record = record_of("one")
+        record.extra = {"a": 1}
+        directory.save(record)
+        assert Path(directory.path, STATE).read_bytes().startswith(BEGINNING)
 
 
 @pytest.mark.parametrize(
