@@ -173,6 +173,15 @@ class Engine:
                 found |= {f"state {top}/{name}" for name in os.listdir(top) if self.container_id.search(name)}
         return found
 
+    def _stragglers(self) -> set[int]:
+        """What has been left to us: shims, told by their arguments, and with them their containers."""
+        found: set[int] = set()
+        for pid in footprint.descendants():
+            with contextlib.suppress(OSError):
+                if os.fsencode(self.folder) in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found |= {pid, *footprint.descendants(pid)}
+        return found
+
     @contextlib.contextmanager
     def watched(self, patience: float = 5) -> Iterator[None]:
         """Fail if what is done inside leaves a trace once its containers have been removed."""
@@ -187,10 +196,11 @@ class Engine:
         assert not left, f"{self.name} and its runtime left behind:\n  " + "\n  ".join(sorted(left))
 
     def close(self) -> None:
-        """End everything and remove the scratch folder."""
-        with contextlib.suppress(AssertionError):
+        """End everything and remove the scratch folder, whatever state a failed test has left the engine in."""
+        with contextlib.suppress(Exception):
             self.remove_containers()
         self.stop()
+        footprint.end(self._stragglers())
         if SYSTEMD:  # a slice stays when its last unit goes
             user = ["--user"] if SESSION else []
             subprocess.run(["systemctl", *user, "stop", "--quiet", self.cgroup_parent], check=False)

@@ -18,7 +18,7 @@ import h2.events
 from tests.support.patience import patient
 
 
-class Refused(Exception):
+class Refused(AssertionError):
     """The server has answered with a status other than 0; the text is the server's."""
 
 

@@ -32,6 +32,12 @@ class Podman(DockerLike):
         self.habits = ("--network", "none", *self.in_pod)
         self.call("import", str(self.image), IMAGE).ok()
 
+    def by_name(self, *words: str) -> list[str]:
+        """The command line with the name of the runtime that containers.conf gives, in place of its path."""
+        command = self.command(*words)
+        command[command.index("--runtime") + 1] = "pyrunc"
+        return command
+
     def command(self, *words: str) -> list[str]:
         """`podman --runtime PATH`; no journal is asked for anything, and systemd only for cgroups."""
         manager = "systemd" if SYSTEMD else "cgroupfs"

@@ -87,10 +87,7 @@ def test_detached_terminal(podman: Podman) -> None:
 
 def test_runtime_by_name(podman: Podman) -> None:
     """The name that containers.conf gives."""
-    command = podman.command()
-    at = command.index("--runtime")
-    command[at + 1] = "pyrunc"
-    outcome = podman.execute([*command, "run", "--rm", *podman.habits, IMAGE, "testify", "exit", "9"])
+    outcome = podman.execute(podman.by_name("run", "--rm", *podman.habits, IMAGE, "testify", "exit", "9"))
     assert outcome.status == 9, outcome
 
 
@@ -145,3 +142,13 @@ def test_sdnotify(podman: Podman, mode: str, monkeypatch: pytest.MonkeyPatch) ->
         names = [entry for entry in said["env"] if entry.startswith("NOTIFY_SOCKET=")]
         assert names == (["NOTIFY_SOCKET=/run/notify/notify.sock"] if mode == "container" else [])
         podman.call("rm", "--force", "--time", "0", f"notify-{mode}").ok()
+
+
+def test_no_cgroup(podman: Podman) -> None:
+    """`--cgroups=disabled`: the container is where conmon is."""
+    options = ["--detach", "--name", "one", "--cgroups", "disabled", "--network", "none", *podman.limits]
+    podman.execute(podman.by_name("run", *options, IMAGE, "testify", "sleep")).ok()
+    pid, conmon = podman.inspect("one", "{{.State.Pid}} {{.State.ConmonPid}}").split()
+    assert Path(f"/proc/{pid}/cgroup").read_text() == Path(f"/proc/{conmon}/cgroup").read_text()
+    podman.call("stop", "--time", "8", "one").ok()
+    assert podman.inspect("one", "{{.State.ExitCode}}") == "0"

@@ -87,7 +87,9 @@ _ROOTLESS = _runtime(
     " systemd_cgroup terminal"
 )
 
-_PODMAN = ("tests/engines/test_podman.py", "tests/engines/test_docker_and_podman.py")
+_PODMAN = tuple(
+    f"tests/engines/test_{name}.py" for name in "podman docker_and_podman running_containers quadlet".split()
+)
 
 #: With the other cgroup manager: what of podman and docker is about cgroups.
 _LIMITED = tuple(
