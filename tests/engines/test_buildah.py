@@ -61,3 +61,41 @@ def test_user_namespace(buildah: Buildah) -> None:
     lines = ['RUN ["testify", "read", "/proc/self/uid_map"]']
     answers = Testimony(buildah.build(f"FROM {IMAGE}", *lines, options=options).ok().out)
     assert answers["read /proc/self/uid_map"].split() == ["0", "100000", "65536"]
+
+
+def test_stages(buildah: Buildah) -> None:
+    """Each stage has its own root file system; a later one takes files and mounts from an earlier one."""
+    lines = [
+        f"FROM {IMAGE} AS builder",
+        "RUN mkdir /out && echo built > /out/made && chmod 0750 /out/made",
+        "FROM scratch AS base",
+        "COPY --from=builder /bin /bin",
+        "ENV PATH=/bin",
+        "FROM base",
+        "RUN --mount=type=bind,from=builder,source=/out,target=/from cat /from/made > /copied",
+        "COPY --from=builder --chown=1000:1000 /out /out",
+        'RUN ["testify", "read", "/copied", "--", "stat", "/out/made", "--", "access", "/from/made", "--", "access", "/etc/passwd"]',
+    ]
+    answers = Testimony(buildah.build(*lines).ok().out)
+    assert answers["read /copied"] == "built\n"
+    assert (answers["stat /out/made"]["uid"], answers["stat /out/made"]["mode"]) == (1000, 0o750)
+    assert answers["access /from/made"] == answers["access /etc/passwd"] == {"errno": "ENOENT"}
+
+
+def test_mounts_of_a_run(buildah: Buildah) -> None:
+    """`--mount`: a tmpfs and the context are there for one RUN, and leave nothing in the image; a secret is as well."""
+    (buildah.folder / "secret").write_text("a word")
+    options = ("--secret", f"id=word,src={buildah.folder}/secret")
+    lines = [
+        f"FROM {IMAGE}",
+        "RUN --mount=type=tmpfs,target=/scratch --mount=type=bind,source=/,target=/context,ro"
+        " --mount=type=secret,id=word echo x > /scratch/x;"
+        " testify access /context/rootfs.tar -- mkdir /context/x -- read /run/secrets/word -- mounts",
+        'RUN ["testify", "access", "/scratch/x", "--", "access", "/run/secrets/word"]',
+    ]
+    answers = Testimony(buildah.build(*lines, options=options).ok().out)
+    assert answers["access /context/rootfs.tar"] == 0
+    assert answers["mkdir /context/x"] == {"errno": "EROFS"}
+    assert answers["read /run/secrets/word"] == "a word"
+    assert any(" /scratch " in line and "tmpfs" in line for line in answers["mounts"].splitlines())
+    assert answers["access /scratch/x"] == answers["access /run/secrets/word"] == {"errno": "ENOENT"}
