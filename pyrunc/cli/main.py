@@ -2,8 +2,8 @@
 
 Every failure ends here, once: one entry in the log, one line on standard error (after a usage error also the
 help text on standard output), an exit status, never a traceback. Statuses: 0 success, 1 failure (usage errors
-too, as runc), for `run` that of the container's process, 130 after SIGINT, 141 when nobody reads standard
-output.
+too, as runc), for `run` and `exec` that of the container's process, 255 where `exec` itself has failed, 130 after
+SIGINT, 141 when nobody reads standard output.
 
 The start-up is short on purpose (docs/design.md, "Start-up"): this module imports the parser, a
 family of commands its tables, a command imports what it needs when it is called.
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyrunc.cli.options import Command, Value
 
 FAILED: Final = 1
+EXEC_FAILED: Final = 255
 INTERRUPTED: Final = 128 + 2
 UNREAD: Final = 128 + 13
 
@@ -93,6 +94,7 @@ def _main(arguments: Sequence[str]) -> int:
     except UsageError as error:
         _explain_usage(error, command)
         log.error(str(error), error.code)
+        return FAILED
     except PyruncError as error:
         log.error(f"{_prefix(command)}{error}", error.code)
         if log.debugging:
@@ -103,7 +105,7 @@ def _main(arguments: Sequence[str]) -> int:
         log.error(f"{_prefix(command)}{_unforeseen(error)}", "internal")
         if log.debugging:
             log.debug(_traceback(error))
-    return FAILED
+    return EXEC_FAILED if command and command.name == "exec" else FAILED
 
 
 def _open_log(settings: dict[str, Value]) -> Log:
@@ -141,7 +143,11 @@ def _explain_usage(error: UsageError, command: Command | None) -> None:
 
 def _prefix(command: Command | None) -> str:
     # As runc's, so that people and scripts recognise it.
-    return f"pyrunc {command.name} failed: " if command and command.name in ("create", "run") else ""
+    if command is None:
+        return ""
+    if command.name == "exec":
+        return "exec failed: "
+    return f"pyrunc {command.name} failed: " if command.name in ("create", "run") else ""
 
 
 def _unforeseen(error: Exception) -> str:

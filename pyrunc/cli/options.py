@@ -52,7 +52,7 @@ class Option:
             self.default = []
         elif not value:
             self.kind = FLAG
-            self.default = False
+            self.default = None if default is None else False
         elif type(default) is int:
             self.kind = NUMBER
 

@@ -52,6 +52,10 @@ def word(error: StepFailed, config: Config, root: int = -1) -> PyruncError:
         from pyrunc.linux import selinux
 
         error.remedy = selinux.explain(error.number)
+    elif error.path.startswith(("process.rlimits", "process.oomScoreAdj")):
+        from pyrunc.linux import limits
+
+        error.remedy = limits.explain(error.path, config)
     elif error.path == "linux.memoryPolicy":
         from pyrunc.linux import memory_policy
 

@@ -21,11 +21,17 @@ def home_of(pid: int, config: Config) -> str:
     """The home directory of process.user.uid as the container of `pid` sees it, "/" where it is not listed."""
     root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        return home_in(root, config)
+    finally:
+        os.close(root)
+
+
+def home_in(root: int, config: Config) -> str:
+    """The same, with a descriptor of the container's root."""
+    try:
         passwd = open_regular(root, "etc/passwd")
     except OSError:
         return "/"
-    finally:
-        os.close(root)
     if passwd < 0:
         return "/"  # a device or a FIFO that the image has put there
     try:

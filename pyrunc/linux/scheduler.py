@@ -131,6 +131,13 @@ def attributes(wanted: Scheduler) -> bytes:
     )
 
 
+def is_inherited(wanted: Scheduler) -> bool:
+    """Whether a child gets the policy (sched(7)): under SCHED_DEADLINE there cannot even be one."""
+    return wanted["policy"] != "SCHED_DEADLINE" and "SCHED_FLAG_RESET_ON_FORK" not in (
+        wanted.get("flags") or ()
+    )
+
+
 def apply(wanted: Scheduler, pid: int, cgroups: Mapping[str, str]) -> None:
     """Give the process its policy. `cgroups`: `Host.cgroups`, for the remedy. Raises KernelError."""
     try:

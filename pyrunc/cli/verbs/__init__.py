@@ -18,6 +18,7 @@ FAMILIES: Final = {
     "state": "query",
     "kill": "lifecycle",
     "delete": "lifecycle",
+    "exec": "exec",
     "pause": "lifecycle",
     "resume": "lifecycle",
     "run": "create",
@@ -30,7 +31,7 @@ FAMILIES: Final = {
 }
 
 #: Commands of runc that a later version will have; named so that the error can say so.
-LATER: Final = ("checkpoint", "exec", "ps", "restore")
+LATER: Final = ("checkpoint", "ps", "restore")
 
 
 def command(name: str) -> Command | None:

@@ -62,6 +62,9 @@ class Manager:
         """Nothing."""
         return False
 
+    def expect_frozen(self) -> None:
+        """Nothing is."""
+
     def descend(self, below: Mapping[str, str]) -> None:
         """Impossible."""
         raise PyruncError("--cgroup: this container has no cgroup", remedy="leave it out")

@@ -79,6 +79,9 @@ if TYPE_CHECKING:
             word, as `admit` does.
             """
 
+        def expect_frozen(self) -> None:
+            """The cgroup that the next process enters is frozen: nobody may wait for that process meanwhile."""
+
         def descend(self, below: Mapping[str, str]) -> None:
             """Mean a cgroup below from now on: controller → its path relative to the container's; "": of all.
 

@@ -187,6 +187,12 @@ class Manager(v2.Manager):
     def plan_entry(self, program: Program) -> None:
         """Emit waiting for `admit`."""
         hear(program, "wait until systemd has made the cgroup")
+        super().plan_entry(program)
+
+    def expect_frozen(self) -> None:
+        """As without systemd, where it is not systemd that moves the process."""
+        if not self._rootless:
+            super().expect_frozen()
 
     def directory(self) -> int | None:
         """The directory, once it is there.

@@ -97,6 +97,9 @@ class Manager:
         """Controller → directory."""
         return {controller: home.path for home in self.homes for controller in home.controllers}
 
+    def expect_frozen(self) -> None:
+        """A process that enters by itself keeps nobody waiting."""
+
     def descend(self, below: Mapping[str, str]) -> None:
         """In all hierarchies, or in those of the controllers that are named."""
         found: dict[str, str] = {}

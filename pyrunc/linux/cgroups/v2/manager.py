@@ -27,11 +27,7 @@ _DELEGATED = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
 
 
 class Manager:
-    """See `pyrunc.linux.cgroups.manager.Manager` for what each method promises.
-
-    `by_hand`: a process enters by its own write instead of clone3(2). That holds its caller as long as the child, which
-    is not to run in a frozen cgroup, shares the caller's memory.
-    """
+    """See `pyrunc.linux.cgroups.manager.Manager` for what each method promises."""
 
     version = 2
 
@@ -40,7 +36,7 @@ class Manager:
         self.top = top
         self.fresh = False
         self.owner = -1
-        self.by_hand = False
+        self._by_hand = False
         self._offered = offered
         self._rootless = rootless
         self._optional = optional
@@ -76,6 +72,10 @@ class Manager:
     def paths(self) -> dict[str, str]:
         """The one directory."""
         return {"": self.home} if self.home else {}
+
+    def expect_frozen(self) -> None:
+        """A child stops before execve(2), until which its caller shares its memory and has to wait."""
+        self._by_hand = True
 
     def descend(self, below: Mapping[str, str]) -> None:
         """In the one hierarchy."""
@@ -171,15 +171,15 @@ class Manager:
     # -- processes -------------------------------------------------------------------------------------
 
     def plan_entry(self, program: Program) -> None:
-        """Nothing: clone3 puts init into `directory`."""
-        if self.by_hand:
+        """Nothing: clone3 puts init into `directory`. But a process that is to be frozen enters by its own write."""
+        if self._by_hand:
             slot = program.inherit("cgroup")
             program.call("write", slot, "0", 1, step=f"enter cgroup {self.home}", of="linux.cgroupsPath")
             program.call("close", slot, step="close its file")
 
     def entrances(self) -> dict[str, int]:
-        """None: clone3 puts init into `directory`."""
-        if not self.by_hand:
+        """The file for that write."""
+        if not self._by_hand:
             return {}
         path = f"{self._existing()}/cgroup.procs"
         try:
@@ -189,7 +189,7 @@ class Manager:
 
     def directory(self) -> int | None:
         """The directory, for clone3."""
-        if not self.home or self.by_hand:
+        if not self.home or self._by_hand:
             return None
         try:
             return os.open(self.home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
