@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.runtime.test_cgroups import V2, limited, value
+from tests.runtime.test_update import held, with_json
 from tests.support.bundle import Bundle
 from tests.support.runtime import Runtime
 
@@ -151,3 +152,25 @@ def test_bad_block_limits(runtime: Runtime, block: dict[str, Any], path: str) ->
     """What config-linux.md requires of each entry."""
     bundle = limited(runtime, blockIO=block)
     runtime.run(bundle).fails(f"linux.resources.blockIO.{path}")
+
+
+def test_update_by_device(runtime: Runtime, disk: tuple[int, int]) -> None:
+    """An entry takes the place of the one for the same device; others stay; 0 takes it away."""
+    numbers = dict(zip(("major", "minor"), disk, strict=True))
+    bundle = limited(runtime, blockIO={"throttleReadBpsDevice": [{**numbers, "rate": 1000}]})
+    name = f"{disk[0]}:{disk[1]}"
+    files = ["io.max"] if V2 else [f"blkio/blkio.throttle.{way}_bps_device" for way in ("read", "write")]
+    with runtime.running(bundle.sleeper()) as container:
+        with_json(container, {"blockIO": {"throttleWriteBpsDevice": [{**numbers, "rate": 2000}]}}).ok()
+        expected = (
+            [f"{name} rbps=1000 wbps=2000 riops=max wiops=max"] if V2 else [f"{name} 1000", f"{name} 2000"]
+        )
+        assert held(container, *files) == expected
+        nowhere = {"major": 999, "minor": 9, "rate": 5}
+        change = {"throttleReadBpsDevice": [{**numbers, "rate": 3000}, nowhere]}
+        with_json(container, {"blockIO": change}).fails("throttleReadBpsDevice[1]", "no such device")
+        assert held(container, *files) == expected
+        with_json(container, {"blockIO": {"throttleReadBpsDevice": [{**numbers, "rate": 0}]}}).ok()
+        assert held(container, *files) == (
+            [f"{name} rbps=max wbps=2000 riops=max wiops=max"] if V2 else ["", f"{name} 2000"]
+        )

@@ -6,6 +6,7 @@ point: a file system that behaves like resctrl (tests/support/resctrl.py), for w
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.runtime.test_update import limits_of, update
 from tests.support.bundle import Bundle
 from tests.support.payload import REPOSITORY
 from tests.support.resctrl import Resctrl
@@ -181,3 +183,40 @@ def test_damaged_record(runtime: Runtime, resctrl: Resctrl) -> None:
     outcome = container.delete("--force").ok()
     assert "resctrl group" in outcome.err
     os.rmdir(resctrl.path / container.id)
+
+
+# -- update ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sharing(runtime: Runtime, resctrl: Resctrl) -> Iterator[Container]:
+    """A container with a group of resctrl."""
+    caller = given(runtime, resctrl)
+    with caller.running(bundle_with(caller, memBwSchema="MB:0=50;1=70")) as container:
+        yield container
+
+
+def schemata(resctrl: Resctrl, container: Container) -> dict[str, str]:
+    lines = (resctrl.path / container.id / "schemata").read_text().split()
+    return dict(line.split(":", 1) for line in lines)
+
+
+def test_shares_of_resctrl(sharing: Container, resctrl: Resctrl) -> None:
+    before = schemata(resctrl, sharing)
+    update(sharing, "--mem-bw-schema", "MB:0=20;1=30", "--pids-limit", "20").ok()
+    assert schemata(resctrl, sharing) == {**before, "MB": "0=20;1=30"}
+    update(sharing, "--schemata", "MB:0=40", "--schemata", "L3:0=f").ok()
+    after = schemata(resctrl, sharing)
+    assert after["MB"].startswith("0=40;")
+    assert after["L3"] != before["L3"]
+    config = json.loads((sharing.runtime.root / sharing.id / "config.json").read_text())
+    assert config["linux"]["intelRdt"] == {"memBwSchema": "MB:0=20;1=30", "schemata": ["MB:0=40", "L3:0=f"]}
+
+
+def test_shares_that_are_refused_put_the_rest_back(sharing: Container, resctrl: Resctrl) -> None:
+    before, shares = limits_of(sharing), schemata(resctrl, sharing)
+    flags = ("--pids-limit", "20", "--mem-bw-schema", "MB:0=20", "--schemata", "NOSUCH:0=1")
+    update(sharing, *flags).fails("linux.intelRdt", "NOSUCH:0=1")
+    assert limits_of(sharing) == before
+    assert schemata(resctrl, sharing) == shares
+    update(sharing, "--mem-bw-schema", "0=20").fails("linux.intelRdt.memBwSchema")

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
-    #: Takes directory, file and value.
-    Watcher = Callable[[str, str, str], None]
+    #: Takes directory, file and value before they are written, and returns what is called once they are.
+    Watcher = Callable[[str, str, str], Callable[[], None]]
 
 #: What the kernel says when cgroups belong to somebody else.
 DENIED: Final = (EACCES, EPERM, EROFS)
 
-#: Is told of every value before it is written (`former.Keeping`).
+#: Is told of everything that is written (`former.Keeping`).
 watcher: Watcher | None = None
 
 
@@ -38,13 +38,14 @@ def put(directory: str, name: str, value: str, above: int | None = None) -> None
 
     `above`: a descriptor that `directory` is relative to.
     """
-    if watcher is not None:
-        watcher(directory, name, value)
+    written = watcher(directory, name, value) if watcher else None
     descriptor = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=above)
     try:
         os.write(descriptor, value.encode())
     finally:
         os.close(descriptor)
+    if written:
+        written()
 
 
 def refused(

@@ -42,14 +42,18 @@ class Keeping:
     ) -> None:
         files.watcher = None
 
-    def _before_write(self, home: str, name: str, value: str) -> None:
+    def _before_write(self, home: str, name: str, value: str) -> Callable[[], None]:
         if home not in self._homes:
-            return
+            return _nothing
         try:
             text = files.get(home, name)
         except OSError:
-            return  # missing, and so the write is going to fail; or it only does something, like memory.reclaim
-        self._push(lambda: put_back(home, name, line(name, text, value)))
+            return _nothing  # missing, and so the write is going to fail; or it only does something (memory.reclaim)
+        return lambda: self._push(lambda: put_back(home, name, line(name, text, value)))
+
+
+def _nothing() -> None:
+    """There is no way back, or it is not looked for."""
 
 
 def put_back(home: str, name: str, value: str) -> None:

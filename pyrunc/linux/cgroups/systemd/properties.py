@@ -130,7 +130,7 @@ def in_order(
     What it gets of a list it adds to what it has, each entry in the place of one for the same device; those `anew`
     are emptied first.
     """
-    pairs = []
+    pairs: list[tuple[str, tuple[str, Any]]] = []
     for name, (kind, value) in wanted.items():
         if name in anew and kind.startswith("a("):
             pairs.append((name, (kind, [])))

@@ -163,6 +163,8 @@ def cpuset(home: str, values: Resources) -> None:
                 parent = os.path.dirname(home)
                 # The kernel says EACCES for "not a subset of the parent"; that has nothing to do with rights.
                 remedy = f"its parent {parent} has {get(parent, name) or 'none'}"
+                if error.errno == EBUSY:
+                    remedy = "cgroups inside have others: take them away there first"
                 raise refused(home, name, value, error, f"cpu.{key}", remedy) from error
 
 
@@ -195,8 +197,8 @@ def memory(home: str, values: Resources) -> None:
     # Since Linux 5.11 accounting is always hierarchical, and false is refused.
     if (whole := values.get("useHierarchy")) is not None:
         write(home, "memory.use_hierarchy", str(int(whole)), "memory.useHierarchy")
-    if values.get("disableOOMKiller"):
-        write(home, "memory.oom_control", "1", "memory.disableOOMKiller")
+    if (disabled := values.get("disableOOMKiller")) is not None:  # what it was given at first is its parent's
+        write(home, "memory.oom_control", str(int(disabled)), "memory.disableOOMKiller")
     if (value := swappiness(values)) is not None:
         write(home, "memory.swappiness", str(value), "memory.swappiness")
 
