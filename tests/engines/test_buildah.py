@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.engines.buildah import Buildah
-from tests.engines.engine import IMAGE
+from tests.engines.engine import IMAGE, asking
 from tests.support.payload import Testimony
 
 pytestmark = pytest.mark.xdist_group("buildah")
@@ -74,7 +74,7 @@ def test_stages(buildah: Buildah) -> None:
         "FROM base",
         "RUN --mount=type=bind,from=builder,source=/out,target=/from cat /from/made > /copied",
         "COPY --from=builder --chown=1000:1000 /out /out",
-        'RUN ["testify", "read", "/copied", "--", "stat", "/out/made", "--", "access", "/from/made", "--", "access", "/etc/passwd"]',
+        f"RUN {' '.join(asking('read /copied', 'stat /out/made', 'access /from/made', 'access /etc/passwd'))}",
     ]
     answers = Testimony(buildah.build(*lines).ok().out)
     assert answers["read /copied"] == "built\n"
@@ -86,12 +86,12 @@ def test_mounts_of_a_run(buildah: Buildah) -> None:
     """`--mount`: a tmpfs and the context are there for one RUN, and leave nothing in the image; a secret is as well."""
     (buildah.folder / "secret").write_text("a word")
     options = ("--secret", f"id=word,src={buildah.folder}/secret")
+    mounts = ("type=tmpfs,target=/scratch", "type=bind,source=/,target=/context,ro", "type=secret,id=word")
+    words = asking("access /context/rootfs.tar", "mkdir /context/x", "read /run/secrets/word", "mounts")
     lines = [
         f"FROM {IMAGE}",
-        "RUN --mount=type=tmpfs,target=/scratch --mount=type=bind,source=/,target=/context,ro"
-        " --mount=type=secret,id=word echo x > /scratch/x;"
-        " testify access /context/rootfs.tar -- mkdir /context/x -- read /run/secrets/word -- mounts",
-        'RUN ["testify", "access", "/scratch/x", "--", "access", "/run/secrets/word"]',
+        f"RUN {' '.join(f'--mount={mount}' for mount in mounts)} echo x > /scratch/x; {' '.join(words)}",
+        f"RUN {' '.join(asking('access /scratch/x', 'access /run/secrets/word'))}",
     ]
     answers = Testimony(buildah.build(*lines, options=options).ok().out)
     assert answers["access /context/rootfs.tar"] == 0
