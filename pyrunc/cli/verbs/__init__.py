@@ -25,13 +25,14 @@ FAMILIES: Final = {
     "update": "update",
     "mounts": "mounts",
     "list": "query",
+    "ps": "query",
     "events": "events",
     "spec": "documents",
     "features": "documents",
 }
 
 #: Commands of runc that a later version will have; named so that the error can say so.
-LATER: Final = ("checkpoint", "ps", "restore")
+LATER: Final = ("checkpoint", "restore")
 
 
 def command(name: str) -> Command | None:

@@ -1,4 +1,4 @@
-"""state and list."""
+"""state, list and ps."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ def _list(settings: Values, values: Values, words: list[str], log: Log) -> int:
     return 0
 
 
+def _ps(settings: Values, values: Values, words: list[str], log: Log) -> int:
+    from pyrunc.lifecycle.processes import ps
+
+    show(ps(store(settings), words[0], str(values["format"]), words[1:]))
+    return 0
+
+
 COMMANDS: Final = (
     Command(
         "state",
@@ -66,5 +73,19 @@ COMMANDS: Final = (
         "Lists all containers that have their state under --root, or those that are named. What cannot be read is "
         "told on standard error and left out, which is a failure for a container that was named.",
         _list,
+    ),
+    Command(
+        "ps",
+        "list the processes of a container",
+        f"{ID} [ps options]",
+        1,
+        MANY,
+        (Option("format", "table or json", "f", "FORMAT", "table"),),
+        "Runs ps(1) of the host with these options (default: -ef) and prints the rows of the container's processes: "
+        "all in its cgroup and in those below. The output needs a column PID. As json it is an array of their process "
+        "ids, without ps. Where the container has no cgroup its PID namespace tells who belongs to it; without that "
+        "either, only processes are found whose parents, up to the container's first process, still run.",
+        _ps,
+        everywhere=False,
     ),
 )
