@@ -51,19 +51,21 @@ def read(manager: Manager) -> Data:
     """
     paths = manager.paths()
     data = empty()
-    if unified := paths.get(""):
+    unified = paths.get("", "")
+    if unified:
         from pyrunc.linux.cgroups.v2 import stats as v2
 
         for controller, reader in v2.READERS.items():
             if controller not in paths:
                 reader(unified, data)
-        v2.read_pressure(unified, data)
     if len(paths) > bool(unified):
         from pyrunc.linux.cgroups.v1 import stats as v1
 
         for controller, home in paths.items():
             if controller in v1.READERS:
                 v1.READERS[controller](home, data)
+    if unified:
+        v2.read_pressure(unified, data)  # to what the readers have put there
     # Asked afterwards: what is there now was there while it was read.
     homes = paths.values()
     if not any(os.path.isdir(home) for home in homes):
