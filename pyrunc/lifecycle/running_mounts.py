@@ -9,7 +9,7 @@ and what they keep open, stays theirs.
 from __future__ import annotations
 
 import os
-from errno import EINVAL, ELOOP
+from errno import EINVAL, ELOOP, ENOENT
 from struct import unpack_from
 
 from pyrunc.errors import KernelError, PyruncError, Rejected
@@ -23,7 +23,7 @@ from pyrunc.lifecycle.liveness import open_process, wait_end
 from pyrunc.lifecycle.mounts import Spaces, let_open, map_ids
 from pyrunc.lifecycle.status import PAUSED, check_allowed, current, load
 from pyrunc.lifecycle.undo import Undo
-from pyrunc.linux.mounts import facts, idmapped, rules, running
+from pyrunc.linux.mounts import facts, idmapped, rules, running, running_rules
 from pyrunc.linux.mounts.facts import destination_of, is_bind, source_of
 from pyrunc.linux.mounts.options import parse
 from pyrunc.linux.mounts.plan import is_idmapped
@@ -89,13 +89,14 @@ def remove(store: Store, container_id: str, entries: object, source: str) -> Non
     with store.open(container_id) as directory, directory.lock():
         record, config = _begin(directory, container_id, entries, source)
         report = Report()
-        for index, mount in enumerate(config["mounts"]):
-            running.check_place(f"mounts[{index}]", config, mount, report)
+        running_rules.check_remove(config, report)
         if report.problems:
             raise Rejected(report.problems, source)
+        host = probe()
+        host.old_mounts = facts.lacks_new_calls()
         if config["mounts"]:
             with _Container(record, []) as container:
-                _remove(directory, record, config, probe(), container)
+                _remove(directory, record, config, host, container)
 
 
 def _begin(directory: Directory, container_id: str, entries: object, source: str) -> tuple[Record, Config]:
@@ -109,9 +110,6 @@ def _begin(directory: Directory, container_id: str, entries: object, source: str
         check_shape(config)
     except Rejected as error:
         raise Rejected(error.problems, source) from None
-    for index, mount in enumerate(config["mounts"]):
-        if "\0" in mount["destination"] or not mount["destination"]:
-            raise PyruncError(f"invalid {source}: mounts[{index}].destination: is empty, or has a NUL byte")
     return record, config
 
 
@@ -122,7 +120,7 @@ def _check_add(config: Config, host: Host, source: str, log: Log) -> None:
             remedy=rules.OLD,
         )
     report = Report()
-    running.check(config, report)
+    running_rules.check_add(config, report)
     rules.check(config, host, report)
     for warning in report.warnings:
         log.warning(str(warning))
@@ -213,13 +211,22 @@ def _add(
                 except InitEnded as error:
                     raise PyruncError(_ENDED, code="init-ended") from error
                 except StepFailed as error:
-                    raise word(error, config) from error
+                    raise _word(error, config) from error
                 container.check_alive()
             undo.keep()
         _end(init)
     finally:
         for tree in trees:
             os.close(tree)
+
+
+def _word(error: StepFailed, config: Config) -> PyruncError:
+    if error.number == ENOENT and error.path.endswith(".destination"):
+        error.remedy = (
+            "the destination passes a symbolic link to what is not there: make it, or name another place"
+        )
+        return error
+    return word(error, config)
 
 
 def _receive(

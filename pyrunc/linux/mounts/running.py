@@ -53,7 +53,7 @@ from pyrunc.linux.mounts import plan as mounts
 from pyrunc.linux.mounts.facts import destination_of, is_bind, source_of
 from pyrunc.linux.mounts.options import parse
 from pyrunc.linux.mounts.points import INSIDE, STRAIGHT, Points
-from pyrunc.linux.mounts.rules import ORDINARY, PROC_FILES
+from pyrunc.linux.mounts.rules import ORDINARY
 from pyrunc.plan.program import BITS, EQ, TALK, Program
 from pyrunc.plan.talk import READY, SAY_MOUNT, give, hear, say
 
@@ -66,7 +66,6 @@ if TYPE_CHECKING:
     from pyrunc.linux.mounts.options import Options
     from pyrunc.plan.host import Host
     from pyrunc.plan.program import Register
-    from pyrunc.validate.report import Report
 
 #: Which bits of statx(2) tell a mount's id: the one that is never used again, before Linux 6.8 the other.
 MOUNT_ID: Final = STATX_MNT_ID | STATX_MNT_ID_UNIQUE
@@ -79,58 +78,6 @@ def kinds_for(entries: Sequence[Mount]) -> list[str]:
     made = {entry.get("type", "") for entry in entries if not is_bind(entry)}
     kinds = ["ipc", "uts", "network"] if made else []
     return [*kinds, "pid"] if "proc" in made else kinds
-
-
-def check(config: Config, report: Report) -> None:
-    """What `create` would mount, and what cannot be mounted into a container that runs."""
-    for index, mount in enumerate(config["mounts"]):
-        where = f"mounts[{index}]"
-        options = parse(mount.get("options") or ())
-        kind = "" if is_bind(mount) else mount.get("type", "")
-        check_place(where, config, mount, report)
-        if options.remount:
-            report.error(
-                f"{where}.options",
-                "a remount changes a mount that is there, and could not be taken back",
-                "remove the mount, and add it with the other options",
-            )
-        elif kind in ("cgroup", "cgroup2"):
-            report.error(
-                f"{where}.type",
-                f"{kind} can only be mounted by create",
-                "list it in config.json, or bind-mount a directory of /sys/fs/cgroup",
-            )
-        elif kind:
-            settings = filesystem.settings_of(kind, options)
-            if filesystem.way_of(kind, mount.get("source", ""), settings, options) == filesystem.PAGE:
-                report.error(
-                    where,
-                    "silent, iversion, and options longer than 255 bytes, take mount(2), which only create uses",
-                    "mount it on the host, and bind-mount it",
-                )
-
-
-def check_place(where: str, config: Config, mount: Mount, report: Report) -> None:
-    """Where mounts come and go: not in place of the root, not over or under what the container must not see or change.
-
-    A new /proc or /sys would show what is masked in the one that is there.
-    """
-    path = destination_of(mount)
-    where = f"{where}.destination"
-    linux = config.get("linux", {})
-    if path == "/":
-        report.error(
-            where, "the root of a container that runs cannot be another one", "mount on a directory in it"
-        )
-    elif path == "/proc" or (path.startswith("/proc/") and path not in PROC_FILES):
-        report.error(where, f'"{path}": /proc of a container that runs stays as it is', "mount elsewhere")
-    else:
-        for kept in (*(linux.get("maskedPaths") or ()), *(linux.get("readonlyPaths") or ())):
-            if f"{kept}/".startswith(f"{path}/"):
-                report.error(
-                    where, f'"{path}" is, or holds, {kept}, which is masked or read-only', "mount elsewhere"
-                )
-                break
 
 
 def plan_add(config: Config, host: Host, joins: Collection[str]) -> Program:
@@ -189,7 +136,7 @@ def plan_remove(
     found = program.register()
     for path, number in dict(
         places
-    ).items():  # of several mounts on one place the uppermost is seen: the last
+    ).items():  # of several on one place the uppermost is seen, which is the last
         _plan_find(points, path, number, found)
         program.call("close", found, step="close a descriptor")
     program.call("fchdir", proc, step="go to the procfs")
@@ -235,9 +182,9 @@ def _begin() -> Program:
 def _begin_unmounting(config: Config, host: Host, joins: Collection[str]) -> tuple[Program, Register]:
     """As `_begin`, with the container's rights; and the register of a procfs in which this process is `self`."""
     program = _begin()
-    if host.euid == 0:
+    if host.euid == 0 and not host.old_mounts:
         proc = procfs.plan_open(program)
-    else:  # who may not mount, and so nobody else of his rights, over the host's
+    else:  # who cannot make one; nobody with less rights than the host's root mounts anything over the host's
         proc = program.register()
         flags = O_PATH | O_DIRECTORY | O_CLOEXEC
         program.call("openat", AT_FDCWD, "/proc", flags, step="open the host's /proc", into=proc)
@@ -338,7 +285,7 @@ def _plan_attach(config: Config, host: Host, points: Points, kept: dict[int, int
     program = points.program
     late: mounts.Late = []
     for index, mount in enumerate(config["mounts"]):
-        of, step, path = f"mounts[{index}]", _step(mount), destination_of(mount)
+        of, step, path = f"mounts[{index}].destination", _step(mount), destination_of(mount)
         options = parse(mount.get("options") or ())
         kind = "" if is_bind(mount) else mount["type"]
         tree = program.register()
