@@ -106,6 +106,37 @@ def test_from_create_to_delete(runtime: Runtime, resctrl: Resctrl, folder: Path)
     assert set(resctrl.shares) == {""} and resctrl.monitors == set()
 
 
+def test_events_tell_shares_and_what_is_measured(runtime: Runtime, resctrl: Resctrl) -> None:
+    resctrl.measured |= {
+        "mon_L3_00/llc_occupancy": "1048576",
+        "mon_L3_00/mbm_total_bytes": "2000",
+        "mon_L3_00/mbm_local_bytes": "1000",
+        "mon_L3_01/mbm_local_bytes": "Unavailable",
+    }
+    caller = given(runtime, resctrl)
+    bundle = bundle_with(runtime, memBwSchema=MB, l3CacheSchema="L3:0=f;1=ff0", enableMonitoring=True)
+    with caller.running(bundle) as container:
+        event = json.loads(caller.verb("events", "--stats", container.id).ok().out)
+    assert event["data"]["intel_rdt"] == {
+        "l3_cache_info": {"cbm_mask": "fff", "min_cbm_bits": 2, "num_closids": 16},
+        "l3_cache_schema_root": "L3:0=fff;1=fff",
+        "l3_cache_schema": "L3:0=f;1=ff0",
+        "mem_bw_info": {"bandwidth_gran": 10, "delay_linear": 1, "min_bandwidth": 10, "num_closids": 8},
+        "mem_bw_schema_root": "MB:0=100;1=100",
+        "mem_bw_schema": MB,
+        "schemata": [MB, "L3:0=f;1=ff0"],
+        "mbm_stats": [{"mbm_total_bytes": 2000, "mbm_local_bytes": 1000}, {"mbm_total_bytes": 0}],
+        "cmt_stats": [{"llc_occupancy": 1048576}, {"llc_occupancy": 0}],
+    }
+
+
+def test_events_of_a_group_that_is_gone(runtime: Runtime, resctrl: Resctrl) -> None:
+    caller = given(runtime, resctrl)
+    with caller.running(bundle_with(runtime)) as container:
+        (resctrl.path / container.id).rmdir()
+        caller.verb("events", "--stats", container.id).fails("resctrl group", "no such file or directory")
+
+
 def test_run_removes_its_group(runtime: Runtime, resctrl: Resctrl) -> None:
     bundle = bundle_with(runtime).ask("pid")
     given(runtime, resctrl).run(bundle).ok()

@@ -26,6 +26,18 @@ _DIRECT_IO = 1
 #: Sizes of the structures before the data of a request (linux/fuse.h).
 _WRITE_IN, _MKDIR_IN = 40, 8
 
+#: What `info` tells, without the reason of the last refusal.
+_INFO = {
+    "info/L3/cbm_mask": "fff",
+    "info/L3/min_cbm_bits": "2",
+    "info/L3/num_closids": "16",
+    "info/MB/bandwidth_gran": "10",
+    "info/MB/delay_linear": "1",
+    "info/MB/min_bandwidth": "10",
+    "info/MB/num_closids": "8",
+    "info/L3_MON/mon_features": "llc_occupancy\nmbm_total_bytes\nmbm_local_bytes",
+}
+
 
 class Refused(Exception):
     """An errno, with what last_cmd_status says."""
@@ -33,6 +45,13 @@ class Refused(Exception):
     def __init__(self, number: int, why: str = "") -> None:
         self.number = number
         self.why = why
+
+
+def _listed(files: dict[str, str], folder: str) -> dict[str, bool]:
+    """What the directory `folder` of these files holds: name → whether that is a directory."""
+    begin = f"{folder}/" if folder else ""
+    rests = [path.removeprefix(begin) for path in files if path.startswith(begin)]
+    return {rest.partition("/")[0]: "/" in rest for rest in rests}
 
 
 class Resctrl:
@@ -47,6 +66,12 @@ class Resctrl:
         self.tasks: dict[int, tuple[str, str]] = {}  # pid → its group, its monitoring group ("": none)
         self.shares: dict[str, dict[str, dict[str, int]]] = {"": self._full()}
         self.monitors: set[str] = set()
+        #: What is measured, the same in every group: file below mon_data → text.
+        self.measured = {
+            f"mon_L3_0{cache}/{name}": "0"
+            for cache in (0, 1)
+            for name in ("llc_occupancy", "mbm_total_bytes", "mbm_local_bytes")
+        }
         self._names = [""]  # number of a node, less one → its path below the root
         self._fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
         path.mkdir(exist_ok=True)
@@ -74,19 +99,34 @@ class Resctrl:
     def _children(self, path: str) -> dict[str, bool] | None:
         """Name → whether it is a directory, of the directory `path`; None: there is no such directory."""
         parent, _, name = path.rpartition("/")
-        files = {"schemata": False, "tasks": False, "mon_groups": True}
+        files = {"schemata": False, "tasks": False, "mon_groups": True, "mon_data": True}
         if path == "":
             return files | {"info": True} | {group: True for group in self.shares if group}
         if path in self.shares:
             return files
         if path == "info":
-            return {"last_cmd_status": False, "MB": True}
-        if path == "info/MB":
-            return {"bandwidth_gran": False}
+            return {"last_cmd_status": False} | _listed(_INFO, "info")
+        if path.startswith("info/"):
+            return _listed(_INFO, path) or None
+        group, place = self._measuring(path)
+        if place is not None:
+            return (_listed(self.measured, place) or None) if self._is_group(group) else None
         if name == "mon_groups" and parent in self.shares:
             above = f"{parent}/" if parent else ""
             return {each.rpartition("/")[2]: True for each in self.monitors if self._above(each) == above}
-        return {"tasks": False} if path in self.monitors else None
+        return {"tasks": False, "mon_data": True} if path in self.monitors else None
+
+    def _is_group(self, path: str) -> bool:
+        return path in self.shares or path in self.monitors
+
+    @staticmethod
+    def _measuring(path: str) -> tuple[str, str | None]:
+        """The group above a `mon_data` in the path, and what is below it; None: there is none."""
+        words = path.split("/")
+        if "mon_data" not in words:
+            return "", None
+        at = words.index("mon_data")
+        return "/".join(words[:at]), "/".join(words[at + 1 :])
 
     @staticmethod
     def _above(monitor: str) -> str:
@@ -109,7 +149,9 @@ class Resctrl:
             else:
                 found = [pid for pid, (group, _) in self.tasks.items() if group == parent]
             return "".join(f"{pid}\n" for pid in found if os.path.isdir(f"/proc/{pid}"))
-        return "10\n" if name == "bandwidth_gran" else f"{self.status}\n"
+        _, place = self._measuring(path)
+        told = self.status if name == "last_cmd_status" else self.measured[place] if place else _INFO[path]
+        return f"{told}\n"
 
     # -- what can be done ------------------------------------------------------------------------------
 
