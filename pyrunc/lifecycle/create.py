@@ -23,6 +23,7 @@ from pyrunc.lifecycle.prepare import prepare
 from pyrunc.lifecycle.status import STOPPED, state_document
 from pyrunc.lifecycle.undo import Undo
 from pyrunc.linux import hooks
+from pyrunc.linux.cgroups.mark import mark
 from pyrunc.linux.namespaces import is_new
 from pyrunc.spawn.conversation import InitEnded, StepFailed
 from pyrunc.store.record import Record
@@ -106,6 +107,7 @@ def claim(request: Request, undo: Undo, prepared: Prepared) -> Container:
     if (made := manager.record()) != container.record.cgroup:
         container.record.cgroup = made
         directory.save(container.record)
+    mark(made, directory.path)
     manager.apply(prepared.config.get("linux", {}).get("resources") or {})
     request.log.debug(f"cgroup: {', '.join(sorted(set(manager.paths().values()))) or 'none'}")
     return container

@@ -58,26 +58,30 @@ def _delete_by_force(store: Store, directory: Directory, log: Log) -> None:
         _interrupt_creator(record)
         end(record)
     with directory.lock(PATIENCE):
-        record = _load_if_sound(directory, log)
-        known = record is not None and not record.newer
-        if not (known or record or directory.is_own()):
-            raise PyruncError(
-                f"{directory.path} is not the state of a container: it holds other files",
-                remedy="check --root, or remove the directory by hand",
-                code="foreign-directory",
-            )
-        if record and current(directory, record) != STOPPED:
-            end(record)
-        if record and known:
-            destroy(directory, record, log)
-            return
-        if record:
-            log.warning("the container was made by a newer pyrunc, and may have had more than was removed")
-        if directory.has(STATE):
-            from pyrunc.lifecycle.lost import end_without_record
+        delete_locked(store, directory, log)
 
-            end_without_record(store, directory, log)
-        _remove(directory)
+
+def delete_locked(store: Store, directory: Directory, log: Log) -> None:
+    """`delete --force` for who holds the lock of `directory`."""
+    record = _load_if_sound(directory, log)
+    if record is None and not directory.is_own():
+        raise PyruncError(
+            f"{directory.path} is not the state of a container: it holds other files",
+            remedy="check --root, or remove the directory by hand",
+            code="foreign-directory",
+        )
+    if record and current(directory, record) != STOPPED:
+        end(record)
+    if record and not record.newer:
+        destroy(directory, record, log)
+        return
+    if record:
+        log.warning("the container was made by a newer pyrunc, and may have had more than was removed")
+    if directory.has(STATE):
+        from pyrunc.lifecycle.lost import end_without_record
+
+        end_without_record(store, directory, log)
+    _remove(directory)
 
 
 def _load_if_sound(directory: Directory, log: Log) -> Record | None:

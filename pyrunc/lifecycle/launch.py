@@ -14,6 +14,7 @@ from pyrunc.kernel.procfs import own_pid
 from pyrunc.lifecycle.liveness import start_time, wait_end
 from pyrunc.lifecycle.status import CREATED, CREATING, state_document
 from pyrunc.linux import hooks
+from pyrunc.linux.cgroups.mark import mark
 from pyrunc.linux.idmap import write_maps
 from pyrunc.linux.namespaces import has, joined, new_flags
 from pyrunc.plan.talk import SAY_PID
@@ -83,6 +84,7 @@ def start_init(container: Container, undo: Undo) -> None:
         # From here on there is a cgroup that is this container's: the record names init only now, because
         # `delete` kills whoever shares the cgroup with an init that it names.
         container.record.cgroup = prepared.manager.record()
+        mark(container.record.cgroup, container.directory.path)
         container.talk.go()
     init = _second_stage(container.talk, first, undo) if joined(config) else first
     container.init = init

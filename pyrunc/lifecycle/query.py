@@ -53,7 +53,9 @@ def listing(
         return "".join([entry["id"] + "\n" for entry in documents]), broken
     if form == "json":
         return dumps(documents or None) + "\n", broken
-    return _table(documents), broken
+    keys = ("id", "pid", "status", "bundle", "created", "owner")
+    rows = [[key.upper() for key in keys], *[[str(entry[key]) for key in keys] for entry in documents]]
+    return table(rows), broken
 
 
 def _user_name(uid: int) -> str:
@@ -65,9 +67,9 @@ def _user_name(uid: int) -> str:
         return f"#{uid}"
 
 
-def _table(documents: list[dict[str, Any]]) -> str:
-    keys = ("id", "pid", "status", "bundle", "created", "owner")
-    rows = [[key.upper() for key in keys], *[[str(entry[key]) for key in keys] for entry in documents]]
-    widths = [max(_COLUMN, max(len(row[place]) for row in rows) + _GAP) for place in range(len(keys) - 1)]
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """`rows` in columns, the first of them the headings."""
+    last = len(rows[0]) - 1
+    widths = [max(_COLUMN, max(len(row[place]) for row in rows) + _GAP) for place in range(last)]
     widths.append(0)
     return "".join(["".join(map(str.ljust, row, widths)) + "\n" for row in rows])

@@ -27,6 +27,7 @@ FAMILIES: Final = {
     "list": "query",
     "ps": "query",
     "events": "events",
+    "prune": "prune",
     "spec": "documents",
     "features": "documents",
 }

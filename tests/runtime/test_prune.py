@@ -1,0 +1,272 @@
+"""`prune`: what it finds, what it removes, and what it must never touch."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyrunc.lifecycle.prune import leftovers, remove
+from pyrunc.log import Log
+from pyrunc.store.store import Store
+from tests.runtime.test_killed_create import CGROUP, SPAWN, creating, nested, signalled, sleeps
+from tests.support import footprint
+from tests.support.runtime import Container, Runtime, wait_for
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.cgroupfs]
+
+
+def prune(runtime: Runtime, *flags: str) -> list[dict[str, Any]]:
+    """What `prune` says, as JSON."""
+    found: list[dict[str, Any]] = json.loads(runtime.verb("prune", "--format", "json", *flags).ok().out)
+    return found
+
+
+def actions(found: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    return {(entry["kind"], entry["id"], entry["action"]) for entry in found}
+
+
+def test_nothing(runtime: Runtime) -> None:
+    assert runtime.verb("prune").ok().out.split() == ["KIND", "ID", "ACTION", "PATH", "REASON"]
+    assert prune(runtime) == []
+    assert not runtime.root.exists()
+    runtime.verb("prune", "--format", "xml").fails("invalid format option")
+
+
+@pytest.mark.parametrize("place", [CGROUP, SPAWN], ids=["cgroup made", "init spawned"])
+def test_a_killed_create(runtime: Runtime, place: tuple[str, str, str]) -> None:
+    """Listed and left; removed on demand, with all that it had made."""
+    container, bundle = nested(runtime)
+    before = runtime.footprint(bundle)
+    assert signalled(runtime, container, place, signal.SIGKILL).process.wait(20) == -9
+    for _ in range(2):
+        (entry,) = prune(runtime)
+        assert (entry["kind"], entry["id"], entry["action"]) == ("state", container.id, "remove")
+        assert entry["paths"] == [str(runtime.root / container.id)] and "was killed" in entry["reason"]
+    row = runtime.verb("prune").ok().out.splitlines()[1].split()
+    assert row[:4] == ["state", container.id, "remove", str(runtime.root / container.id)]
+    assert actions(prune(runtime, "--remove")) == {("state", container.id, "removed")}
+    assert prune(runtime) == []
+    before.assert_unchanged()
+
+
+def test_the_init_of_a_killed_create_that_waits_for_a_hook(runtime: Runtime) -> None:
+    container, bundle = nested(runtime, "pid")
+    bundle.hook("createContainer", "exec sleep 987.5")
+    before = runtime.footprint(bundle)
+    call = creating(runtime, container)
+    wait_for(lambda: sleeps("987.5"))
+    assert prune(runtime, "--remove") == []  # its creator lives
+    assert sleeps("987.5")
+    call.process.send_signal(signal.SIGKILL)
+    call.process.wait(20)
+    assert actions(prune(runtime, "--remove")) == {("state", container.id, "removed")}
+    before.assert_unchanged()
+
+
+def test_containers_are_left_alone(runtime: Runtime) -> None:
+    """In every status; with --stopped one that has stopped goes."""
+    made = {}
+    for status in ("created", "running", "paused", "stopped"):
+        made[status] = container = runtime.container(runtime.bundle().sleeper())
+        container.create().ok()
+        if status != "created":
+            container.start().ok()
+        if status == "paused":
+            runtime.verb("pause", container.id).ok()
+        if status == "stopped":
+            container.kill("KILL").ok()
+            container.stops()
+    assert prune(runtime, "--remove") == []
+    assert actions(prune(runtime, "--stopped")) == {("state", made["stopped"].id, "remove")}
+    assert {status: container.status for status, container in made.items()} == {x: x for x in made}
+    assert actions(prune(runtime, "--stopped", "--remove")) == {("state", made["stopped"].id, "removed")}
+    assert set(runtime.verb("list", "-q").ok().out.split()) == {
+        container.id for status, container in made.items() if status != "stopped"
+    }
+    runtime.verb("resume", made["paused"].id).ok()
+
+
+def orphan(runtime: Runtime, path: str = "") -> Container:
+    """A stopped container whose state directory somebody has removed."""
+    container = runtime.container(runtime.bundle().sleeper())
+    if path:
+        container.bundle.linux["cgroupsPath"] = path.format(id=container.id)
+    container.create().ok()
+    container.kill("KILL").ok()
+    container.stops()
+    shutil.rmtree(runtime.root / container.id)
+    return container
+
+
+def test_a_cgroup_whose_container_is_lost(runtime: Runtime) -> None:
+    before = runtime.footprint()
+    container = orphan(runtime, "/{id}/above/it")
+    before.skip = (container.bundle.path,)
+    assert footprint.cgroups(runtime.tag)
+    found = prune(runtime)
+    assert {(entry["kind"], entry["id"]) for entry in found} == {("cgroup", container.id)}
+    listed = {path for entry in found for path in entry["paths"]}
+    assert listed == {os.path.realpath(path) for path in footprint.cgroups(runtime.tag)}
+    assert {entry["action"] for entry in prune(runtime, "--remove")} == {"removed"}
+    assert not footprint.cgroups(runtime.tag) and prune(runtime) == []
+    assert not (runtime.root / container.id).exists()
+    before.assert_unchanged()
+
+
+def test_a_lost_container_that_runs(runtime: Runtime) -> None:
+    """Nobody knows it any more, but its processes live: it is shown, and kept."""
+    container = runtime.container(runtime.bundle().sleeper())
+    container.create().ok()
+    container.start().ok()
+    pid = container.pid
+    shutil.move(runtime.root / container.id, runtime.folder / "elsewhere")
+    (entry,) = prune(runtime, "--remove")
+    assert entry["action"] == "keep" and f"such as {pid}" in entry["reason"]
+    shutil.move(runtime.folder / "elsewhere", runtime.root / container.id)
+    assert container.status == "running"
+
+
+def test_a_parent_that_others_have_come_into(runtime: Runtime) -> None:
+    shared = f"/{runtime.tag}-shared"
+    lost = orphan(runtime, f"{shared}/{{id}}")
+    other = runtime.container(runtime.bundle().sleeper())
+    other.bundle.linux["cgroupsPath"] = f"{shared}/{other.id}"
+    other.create().ok()
+    found = prune(runtime, "--remove")
+    assert {entry["action"] for entry in found} == {"removed"}
+    assert all(path.endswith(f"{shared}/{lost.id}") for entry in found for path in entry["paths"])
+    assert other.status == "created"
+    other.delete("--force").ok()
+    assert {path.rpartition("/")[2] for entry in prune(runtime, "--remove") for path in entry["paths"]} == {
+        shared[1:]
+    }
+    assert not footprint.cgroups(runtime.tag)
+
+
+def test_a_cgroup_that_another_container_has_come_to(runtime: Runtime) -> None:
+    """Its mark tells of the lost one, its use of the other: that one's record names it."""
+    lost = orphan(runtime, "/{id}")
+    other = runtime.container(runtime.bundle().sleeper())
+    other.bundle.linux["cgroupsPath"] = f"/{lost.id}"
+    other.create().ok()
+    other.kill("KILL").ok()
+    other.stops()
+    assert prune(runtime, "--remove") == []
+    assert footprint.cgroups(runtime.tag)
+
+
+def test_cgroups_of_others(runtime: Runtime) -> None:
+    """Without a mark, or with that of another store: not ours, whatever the name."""
+    lost = orphan(runtime)
+    other = runtime.like()
+    other.root = runtime.folder / "other"
+    assert prune(other, "--remove") == []
+    for path in footprint.cgroups(runtime.tag):
+        os.removexattr(path, "trusted.pyrunc")
+    assert prune(runtime, "--remove") == []
+    assert any(lost.id in path for path in footprint.cgroups(runtime.tag))
+
+
+@pytest.mark.parametrize(
+    "mark", [b"home ", b"home /", b"no-role {}", b"home {}/..", b"home {}/a b", b"\xff" * 5000]
+)
+def test_a_mark_that_is_none(runtime: Runtime, mark: bytes) -> None:
+    runtime.root.mkdir()
+    (top, *_) = footprint.hierarchies()
+    path = f"{top}/{runtime.new_id()}"
+    os.mkdir(path)
+    os.setxattr(path, "trusted.pyrunc", mark.replace(b"{}", os.fsencode(runtime.root)))
+    assert prune(runtime, "--remove") == []
+    assert os.path.isdir(path)
+
+
+def test_what_is_mounted_in_a_leftover(runtime: Runtime) -> None:
+    container, _ = nested(runtime)
+    signalled(runtime, container, SPAWN, signal.SIGKILL).process.wait(20)
+    point, precious = runtime.root / container.id / "criu-root", runtime.folder / "precious"
+    for path in (point, precious):
+        path.mkdir()
+    (precious / "file").write_text("dear")
+    subprocess.run(["mount", "--bind", precious, point], check=True)
+    assert actions(prune(runtime)) == {("state", container.id, "remove"), ("mount", container.id, "remove")}
+    assert {entry["action"] for entry in prune(runtime, "--remove")} == {"removed"}
+    assert not point.exists() and (precious / "file").read_text() == "dear"
+
+
+def test_a_directory_without_a_record(runtime: Runtime) -> None:
+    """`create` may just have made it, or was killed then; or it is somebody's."""
+    fresh, old, foreign = (runtime.root / runtime.new_id() for _ in range(3))
+    for path in (fresh, old, foreign):
+        path.mkdir(parents=True)
+    (foreign / "letter").write_text("dear")
+    for path in (old, foreign):
+        os.utime(path, (time.time() - 60,) * 2)
+    assert actions(prune(runtime, "--remove")) == {("state", old.name, "removed")}
+    assert not old.exists() and fresh.exists() and (foreign / "letter").exists()
+
+
+def test_a_damaged_record_is_for_a_person_to_judge(runtime: Runtime) -> None:
+    container = runtime.container(runtime.bundle().sleeper())
+    container.create().ok()
+    path = runtime.root / container.id / "state.json"
+    whole = path.read_text()
+    path.write_text(whole[:20])
+    (entry,) = prune(runtime, "--remove")
+    assert entry["action"] == "keep" and "damaged" in entry["reason"]
+    path.write_text(whole)
+    assert container.status == "created"
+
+
+def test_an_id_that_is_used_again_before_it_is_removed(runtime: Runtime) -> None:
+    """What was a leftover when it was looked at is a container when it is to be removed."""
+    store, log = Store(str(runtime.root)), Log(str(runtime.folder / "log"))
+    lost = orphan(runtime)
+    half, _ = nested(runtime)
+    signalled(runtime, half, SPAWN, signal.SIGKILL).process.wait(20)
+    found = leftovers(store)
+    assert {entry.id for entry in found} == {lost.id, half.id}
+    half.delete("--force").ok()
+    for container in (lost, half):
+        container.create().ok()
+    assert remove(store, found, False, log) == []
+    assert {entry.action for entry in found} == {"keep"}
+    assert [container.status for container in (lost, half)] == ["created"] * 2
+
+
+def test_what_cannot_be_removed_is_told(runtime: Runtime) -> None:
+    """The others are removed all the same; exit status 1."""
+    lost = orphan(runtime)
+    half = runtime.root / runtime.new_id()
+    half.mkdir()
+    os.utime(half, (time.time() - 60,) * 2)
+    subprocess.run(["mount", "--bind", half, half], check=True)
+    try:
+        outcome = runtime.verb("prune", "--remove", "--format", "json")
+        assert outcome.status == 1 and "device or resource busy" in outcome.err
+        found = json.loads(outcome.out)
+        assert ("state", half.name, "failed") in actions(found)
+        assert ("cgroup", lost.id, "removed") in actions(found)
+    finally:
+        subprocess.run(["umount", half], check=True)
+
+
+def test_the_mark_is_no_surprise(runtime: Runtime) -> None:
+    """On what was there before it is not put; a container's end takes it away with the cgroup."""
+    container, bundle = nested(runtime)
+    existing = Path(footprint.hierarchies()[0] + bundle.linux["cgroupsPath"]).parent
+    existing.mkdir(parents=True)
+    container.create().ok()
+    home = existing / "b"
+    assert os.getxattr(home, "trusted.pyrunc").decode() == f"home {runtime.root / container.id}"
+    with pytest.raises(OSError, match="No data available"):
+        os.getxattr(existing, "trusted.pyrunc")
+    container.delete("--force").ok()
+    assert existing.exists() and not home.exists()
