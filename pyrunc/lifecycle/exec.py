@@ -26,11 +26,11 @@ from pyrunc.linux.cpu_affinity import Initial
 from pyrunc.linux.environment import needs_home
 from pyrunc.linux.limits import own_limits
 from pyrunc.linux.namespaces import apart, has
-from pyrunc.linux.seccomp import filter_of
+from pyrunc.linux.seccomp import filter_of, notifies
 from pyrunc.linux.signals import SIGKILL, send
 from pyrunc.plan.exec import Joining, compile_exec
 from pyrunc.plan.host import probe
-from pyrunc.plan.talk import PRIORITIES, READY, SAY_CONSOLE, SAY_PID, SAY_REACHED
+from pyrunc.plan.talk import PRIORITIES, READY, SAY_CONSOLE, SAY_LISTENER, SAY_PID, SAY_REACHED
 from pyrunc.spawn.conversation import Conversation, InitEnded, StepFailed
 from pyrunc.spawn.init import Init, spawn
 from pyrunc.validate.check import check_process
@@ -184,6 +184,8 @@ class Joiner:
                 second = self.process = Init(pid, os.pidfd_open(pid), first.talk)
                 undo.push(lambda: self._kill(second))
                 os.waitpid(first.pid, 0)
+                talk.go()
+            self._listener()
             talk.expect(SAY_REACHED, READY)
         except InitEnded as error:
             raise self._why_ended(error) from error
@@ -192,6 +194,18 @@ class Joiner:
         if self._late:
             self._apply(self._late, self.process.pid)
         self._request.log.debug(f"the process is {self.process.pid}")
+
+    def _listener(self) -> None:
+        """Give the seccomp agent its listener, where the filter is loaded before the process is ready."""
+        profile = self._config.get("linux", {}).get("seccomp")
+        if not profile or self._config["process"].get("noNewPrivileges") or not notifies(profile):
+            return
+        from pyrunc.lifecycle.seccomp_agent import hand_over
+
+        message = self._talk.expect(SAY_LISTENER)
+        record, process = self._target.record, self.process
+        hand_over(message, process.pidfd, profile, record, self._target.status, process.pid)
+        self._talk.go()
 
     def hand_over(self) -> None:
         """Give the caller what it asked for; last the pid file, which says that all is well."""

@@ -161,6 +161,18 @@ class Container:
             "run", "--detach", "--bundle", self.runtime.put(self.bundle, self.id), *flags, self.id, **how
         )
 
+    def checkpoint(self, images: Path, *flags: str, **how: Any) -> Outcome:
+        """`checkpoint`."""
+        return self.runtime.verb(
+            "checkpoint", "--image-path", str(images), *flags, self.id, timeout=60, **how
+        )
+
+    def restore(self, images: Path, *flags: str, **how: Any) -> Outcome:
+        """`restore --detach`, with the same stdio as that of `create`."""
+        where = ["--bundle", self.runtime.put(self.bundle, self.id), "--image-path", str(images)]
+        into = self.runtime.into(self._out, self._err)
+        return into.verb("restore", "--detach", *where, *flags, self.id, timeout=60, **how)
+
     def state(self) -> dict[str, Any]:
         """The JSON of `state`."""
         state: dict[str, Any] = json.loads(self.runtime.verb("state", self.id).ok().out)
@@ -188,6 +200,17 @@ class Container:
             path for _, names, path in (x.split(":", 2) for x in lines) if controller in names.split(",")
         ]
         return Path("/sys/fs/cgroup", controller, path.lstrip("/"))
+
+    def exec(self, command: Sequence[str], *flags: str, **how: Any) -> Outcome:
+        """`exec` of this command, to its end."""
+        return self.runtime.verb("exec", *flags, self.id, *command, **how)
+
+    def asks(self, *questions: str, flags: Sequence[str] = (), **how: Any) -> Testimony:
+        """What testify answers in a process of its own in the container."""
+        words = ["testify"]
+        for number, question in enumerate(questions):
+            words += (["--"] if number else []) + question.split()
+        return self.exec(words, *flags, **how).ok().testimony
 
     def kill(self, *words: str) -> Outcome:
         """`kill`."""
