@@ -116,6 +116,34 @@ def test_several_programs_become_one(make: Callable[..., Any], start: Callable[.
     assert opens(start, manager, "/dev/null")
 
 
+def test_an_update_leaves_the_programs_of_others(
+    make: Callable[..., Any], start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as that of systemd, which stays beside; ours is replaced, and comes back when a later step fails."""
+    kmsg = {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "rw"}
+    manager = make({"devices": NOTHING_ALLOWED})
+    (ours,) = programs(manager)
+    with monkeypatch.context() as patch:
+        patch.setattr(program_v2, "_NAME", b"somebody_else\0\0\0")
+        no_random = {"allow": False, "type": "c", "major": 1, "minor": 8, "access": "rwm"}
+        everything = {"allow": True, "access": "rwm"}
+        table = rules.table([*rules.rules([everything]), *rules.rules([no_random])[:1]])
+        program_v2.attach(manager.home, program_v2.emit(table), fresh=True)
+    (theirs,) = set(programs(manager)) - {ours}
+    undo: list[Callable[[], object]] = []
+    again = restore(manager.record())
+    again.update({"devices": [*NOTHING_ALLOWED, kmsg]}, {"devices": NOTHING_ALLOWED}, undo.append)
+    now = set(programs(manager))
+    assert len(now) == 2 and theirs in now and ours not in now
+    assert opens(start, manager, "/dev/kmsg")
+    assert not opens(start, manager, "/dev/random")
+    while undo:
+        undo.pop()()
+    assert len(programs(manager)) == 2 and theirs in programs(manager)
+    assert not opens(start, manager, "/dev/kmsg")
+    assert opens(start, manager, "/dev/null")
+
+
 def test_the_verifier_takes_many_rules(make: Callable[..., Any]) -> None:
     numbers = range(0, 600, 2)
     devices = [

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,6 +41,32 @@ class Absent(Service):
 
     def stop(self, home: str) -> None:
         self.started = False
+
+
+class Rewriting(Systemd):
+    """A systemd that holds properties, and with each change denies all devices before it allows some again.
+
+    `home`: of the devices. `changes`: what it was told, and whether the container stood still meanwhile.
+    """
+
+    def __init__(self, manager: Manager) -> None:
+        super().__init__(False, "unix:path=/nowhere")
+        self.manager = manager
+        self.held: dict[str, Any] = {"MemoryLimit": 64 << 20, "TasksMax": 7, "CPUQuotaPerSecUSec": 500000}
+        self.changes: list[tuple[dict[str, Any], bool]] = []
+
+    def version(self) -> int:
+        return 240
+
+    def properties(self, unit: str, names: Iterable[str]) -> dict[str, Any]:
+        return {name: self.held[name] for name in names}
+
+    def change(self, unit: str, pairs: Sequence[tuple[str, tuple[str, Any]]]) -> None:
+        self.held |= {name: value for name, (_, value) in pairs}
+        self.changes.append(({name: value for name, (_, value) in pairs}, self.manager.frozen()))
+        Path(self.manager.home("devices"), "devices.deny").write_text("a")
+        Path(self.manager.home("devices"), "devices.allow").write_text("c 1:* rwm")
+        Path(self.manager.home("pids"), "pids.max").write_text(str(self.held["TasksMax"]))
 
 
 @pytest.fixture
@@ -112,3 +138,59 @@ def test_a_unit_of_somebody_else_is_left_alone(manager: Manager, process: subpro
     Path(manager.home("freezer"), "cgroup.procs").write_text(str(process.pid))
     manager.kill()
     assert process.poll() is None
+
+
+def test_an_update_is_written_told_and_written_again(
+    manager: Manager, process: subprocess.Popen[bytes]
+) -> None:
+    """And taken back in reverse, with systemd's word and the device list."""
+    before = {
+        "memory": {"limit": 64 << 20},
+        "pids": {"limit": 7},
+        "cpu": {"quota": 25000, "period": 50000},
+        "devices": [{"allow": False, "access": "rwm"}],
+    }
+    manager.create()
+    manager.apply(before)
+    manager.admit(process.pid)
+    systemd = manager.service.systemd = Rewriting(manager)
+    exact = Path(manager.home("devices"), "devices.list").read_text()
+    undo: list[Callable[[], object]] = []
+    change = {"memory": {"limit": 80 << 20}, "pids": {"limit": 9}, "cpu": {"quota": 12345, "period": 50000}}
+
+    def limits() -> list[str]:
+        places = ("memory", "limit_in_bytes"), ("pids", "max"), ("cpu", "cfs_quota_us"), ("devices", "list")
+        return [Path(manager.home(name), f"{name}.{file}").read_text() for name, file in places]
+
+    at_first = limits()
+    manager.update(change, before, undo.append)
+    told = {"MemoryLimit": 80 << 20, "TasksMax": 9, "CPUQuotaPerSecUSec": 250000}
+    assert systemd.changes == [(told, True)]
+    assert limits() == [f"{80 << 20}\n", "9\n", "12500\n", exact]
+    assert not manager.frozen()
+    held = dict(systemd.held)
+    while undo:
+        undo.pop()()
+    assert limits() == at_first
+    assert {name: systemd.held[name] for name in told} == {
+        "MemoryLimit": 64 << 20,
+        "TasksMax": 7,
+        "CPUQuotaPerSecUSec": 500000,
+    }
+    assert held != systemd.held
+    assert [frozen for _, frozen in systemd.changes] == [True, True]
+    assert not manager.frozen()
+
+
+def test_what_systemd_has_no_word_for_is_only_written(
+    manager: Manager, process: subprocess.Popen[bytes]
+) -> None:
+    manager.create()
+    manager.apply({})
+    manager.admit(process.pid)
+    systemd = manager.service.systemd = Rewriting(manager)
+    undo: list[Callable[[], object]] = []
+    manager.update({"memory": {"swappiness": 5}}, {}, undo.append)
+    assert len(undo) == 1
+    assert systemd.changes == []
+    assert Path(manager.home("memory"), "memory.swappiness").read_text() == "5\n"

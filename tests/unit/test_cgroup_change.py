@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pyrunc.errors import PyruncError
-from pyrunc.linux.cgroups.change import due, merged
+from pyrunc.linux.cgroups.change import due, merged, touched
 from pyrunc.linux.cgroups.former import line
 from pyrunc.linux.cgroups.systemd.properties import in_order, of_change
 
@@ -182,6 +182,26 @@ def test_what_holds_afterwards(before: dict[str, Any], change: dict[str, Any], a
 )
 def test_what_is_written(before: dict[str, Any], change: dict[str, Any], written: dict[str, Any]) -> None:
     assert due(before, change) == written
+
+
+def test_what_is_in_the_controllers_of_a_change() -> None:
+    """All of it, other limits of a controller included; nothing of other controllers."""
+    held = {
+        "memory": {"limit": 64 * M, "reservation": M},
+        "cpu": {"shares": 5, "idle": 1, "cpus": "0"},
+        "pids": {"limit": 5},
+        "unified": {"memory.high": "5", "cpu.weight.nice": "3", "cpuset.mems": "0", "pids.max": "6"},
+        "devices": ONLY_NULL,
+    }
+    assert touched(held, {"memory": {"limit": M}}) == {
+        "memory": held["memory"],
+        "unified": {"memory.high": "5"},
+    }
+    assert touched(held, {"unified": {"cpu.max": "5"}}) == {
+        "cpu": {"idle": 1, "cpus": "0"},
+        "unified": {"cpu.weight.nice": "3"},
+    }
+    assert touched(held, {"devices": [KMSG]}) == {}
 
 
 def test_shares_of_an_idle_cgroup_are_refused() -> None:

@@ -28,6 +28,13 @@ _KEYED: Final = {
     **{("blockIO", name): ("major", "minor") for name in THROTTLES},
     ("network", "priorities"): ("name",),
 }
+#: Objects of limits and the controllers of cgroup v2 that systemd has properties for.
+_CONTROLLERS: Final = {
+    "memory": ("memory",),
+    "cpu": ("cpu", "cpuset"),
+    "pids": ("pids",),
+    "blockIO": ("io",),
+}
 #: The same limits as files of cgroup v2, which `unified` names: whichever comes later counts.
 _FILES: Final = {
     "memory.max": ("memory", ("limit",)),
@@ -150,6 +157,22 @@ def _settle_idle(wanted: dict[str, Any], whole: Resources) -> None:
                 remedy="set cpu.idle to 0 too",
             )
         wanted["cpu"] = {name: value for name, value in cpu.items() if name != "shares"}
+
+
+def touched(resources: Resources, change: Resources) -> dict[str, Any]:
+    """What of `resources` is in the controllers that `change` is about, as it has to be written; no device rules.
+
+    For a cgroup in which somebody else, systemd, writes all files of a controller when one value changes.
+    """
+    found: dict[str, Any] = {}
+    about = {name for group in change for name in _CONTROLLERS.get(group, ())}
+    about |= {name.partition(".")[0] for name in change.get("unified") or ()}
+    for group, names in _CONTROLLERS.items():
+        if group in resources and about.intersection(names):
+            found[group] = resources[group]
+    unified = resources.get("unified") or {}
+    found["unified"] = {name: text for name, text in unified.items() if name.partition(".")[0] in about}
+    return due({}, found)
 
 
 def _means_the_same(one: Any, other: Any) -> bool:

@@ -97,22 +97,34 @@ class Manager(v1.Manager):
         return True
 
     def update(self, change: Resources, before: Resources, push: Push) -> None:
-        """Write what changes, then have systemd keep it, and set right what it makes of the device list meanwhile."""
+        """As on cgroup v2; the device list, too, systemd makes anew."""
+        from pyrunc.linux.cgroups.change import merged
+
         super().update(properties.rounded(change), before, push)
         systemd = self.service.systemd
         try:
-            limits = properties.of_resources_v1(change, systemd.version())
+            wanted = properties.of_resources_v1(change, systemd.version())
             if devices := change.get("devices"):
-                limits |= properties.of_devices(devices)
-            if limits:
-                push(lambda: self._list_again(before))
-                self._while_frozen(lambda: self._tell(limits, change if devices else before, push))
+                wanted |= properties.of_devices(devices)
+            if wanted:
+                push(lambda: self._write_again(before, change))
+                self._while_frozen(lambda: self._tell(wanted, merged(before, change), change, push))
         finally:
             systemd.close()
 
-    def _tell(self, limits: Properties, holding: Resources, push: Push) -> None:
-        self.service.tell(limits, lambda function: push(lambda: self._while_frozen(function)))
-        self._list_again(holding)
+    def _tell(self, wanted: Properties, whole: Resources, change: Resources, push: Push) -> None:
+        self.service.tell(wanted, lambda function: push(lambda: self._while_frozen(function)))
+        self._write_again(whole, change)
+
+    def _write_again(self, resources: Resources, change: Resources) -> None:
+        """Write what systemd has written over."""
+        from pyrunc.linux.cgroups.change import touched
+        from pyrunc.linux.cgroups.devices.rules import allows_everything, rules, table
+
+        self._limit(properties.rounded(touched(resources, change)))
+        # systemd's list may allow more than the rules, never less; so all is well where nothing is denied.
+        if not allows_everything(table(rules(resources.get("devices") or ()))):
+            self._allow_devices(resources)
 
     def _while_frozen(self, function: Callable[[], object]) -> None:
         """Call `function` while no process of the container runs: systemd denies all devices before it allows some."""
@@ -123,13 +135,6 @@ class Manager(v1.Manager):
         finally:
             if not was_frozen:
                 self.thaw()
-
-    def _list_again(self, resources: Resources) -> None:
-        from pyrunc.linux.cgroups.devices.rules import allows_everything, rules, table
-
-        # systemd's list may allow more than the rules, never less; so all is well where nothing is denied.
-        if not allows_everything(table(rules(resources.get("devices") or ()))):
-            self._allow_devices(resources)
 
     def kill(self) -> None:
         """Whoever is in the unit; nobody in one that is somebody else's."""
