@@ -80,3 +80,17 @@ class Terminal:
         outcome = Outcome(self.command, status, self.seen, "")
         assert status != -1, f"no end after {patience} s: {outcome!r}"
         return outcome
+
+
+def size_arrives(shell: Terminal, rows: int, columns: int) -> None:
+    """The client tells the size of its window some time after the start, and after each change that it sees."""
+    for _ in range(50):
+        shell.resize(rows, columns + 1)
+        shell.resize(rows, columns)
+        shell.type("testify tty\n")
+        shell.until('"ask":"tty"')
+        shell.until("# ")
+        if f'"size":[{rows},{columns}]' in shell.seen:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"the size does not arrive: {shell.seen}")

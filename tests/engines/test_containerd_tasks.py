@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines.containerd import Containerd
+from tests.engines.engine import asking
 from tests.support import footprint
 from tests.support.runtime import wait_for
 
@@ -104,3 +105,75 @@ def test_pause_and_resume(containerd: Containerd) -> None:
         assert containerd.status(name) == "RUNNING"
         events.hears("/tasks/resumed", name)
         assert containerd.call("tasks", "resume", name).status != 0
+
+
+def test_processes(containerd: Containerd) -> None:
+    """`tasks ps`: the shim asks the runtime."""
+    name = containerd.detached([], "sh", "-c", "testify sleep & exec testify sleep")
+    pid, _ = containerd.tasks()[name]
+
+    def listed() -> set[int]:
+        lines = containerd.call("tasks", "ps", name).ok().out.splitlines()[1:]
+        return {int(line.split()[0]) for line in lines}
+
+    wait_for(lambda: len(listed()) == 2, 10, "both processes")
+    assert pid in listed()
+
+
+def test_exec(containerd: Containerd) -> None:
+    """A process that joins: its output, its status, the container's namespaces and environment."""
+    name = containerd.detached(["--env", "FOO=bar", "--cap-drop", "CAP_CHOWN"])
+    pid, _ = containerd.tasks()[name]
+    command = ["tasks", "exec", "--exec-id", "more", "--cwd", "/home", name]
+    answers = containerd.call(*command, *asking("namespaces", "cwd", "env", "caps", "fds")).ok().testimony
+    for kind, inside in answers["namespaces"].items():
+        assert inside == os.readlink(f"/proc/{pid}/ns/{kind}"), kind
+    assert answers["cwd"] == "/home"
+    assert "FOO=bar" in answers["env"]
+    assert 0 not in answers["caps"]["effective"] and 5 in answers["caps"]["effective"]
+    assert set(answers["fds"]) == {"0", "1", "2"}
+    outcome = containerd.call(*command, "sh", "-c", "echo good; echo bad >&2; exit 9")
+    assert (outcome.status, outcome.out, outcome.err) == (9, "good\n", "bad\n")
+
+
+def test_exec_events(containerd: Containerd) -> None:
+    with containerd.events() as events:
+        name = containerd.detached([])
+        command = ["tasks", "exec", "--exec-id", "more", name]
+        assert containerd.call(*command, "sh", "-c", "exit 6").status == 6
+        assert events.hears("/tasks/exec-started", name)["exec_id"] == "more"
+        left = next(event for event in events.of("/tasks/exit") if event["id"] == "more")
+        assert left["exit_status"] == 6
+
+
+def test_exec_terminal(containerd: Containerd) -> None:
+    name = containerd.detached([])
+    shell = containerd.terminal("tasks", "exec", "--tty", "--exec-id", "more", name, "sh")
+    shell.until("# ")
+    shell.type("testify tty\n")
+    shell.until('"ask":"tty"')
+    shell.until("# ")
+    assert '"isatty":[true,true,true]' in shell.seen
+    shell.type("exit 5\n")
+    assert shell.end().status == 5
+    assert containerd.status(name) == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("word", "say"), [("no-such-program", "executable file not found"), ("/etc/passwd", "permission denied")]
+)
+def test_exec_of_no_program(containerd: Containerd, word: str, say: str) -> None:
+    name = containerd.detached([])
+    outcome = containerd.call("tasks", "exec", "--exec-id", "more", name, word)
+    assert outcome.status == 1
+    assert word in outcome.err and say in outcome.err and "{" not in outcome.err, outcome
+
+
+def test_exec_outlives_containerd(containerd: Containerd) -> None:
+    """The shim keeps it; it ends with its container."""
+    name = containerd.detached([])
+    command = ["tasks", "exec", "--detach", "--exec-id", "more", name]
+    containerd.call(*command, "sh", "-c", "exec sleep 4321").ok()
+    containerd.restart(signal.SIGKILL)
+    containerd.call("tasks", "kill", "--exec-id", "more", "--signal", "SIGKILL", name).ok()
+    assert containerd.status(name) == "RUNNING"

@@ -14,6 +14,7 @@ from tests.engines.cri import Cri
 from tests.engines.cri_messages import CONTAINER, CREATED, EXITED, NODE, POD, READY, RUNNING
 from tests.engines.engine import asking
 from tests.engines.grpc import Refused
+from tests.support.payload import Testimony
 from tests.support.runtime import wait_for
 
 pytestmark = pytest.mark.xdist_group("cri")
@@ -187,3 +188,23 @@ def test_update(cri: Cri) -> None:
     one.ask_cri("UpdateContainerResources", linux={"memory_limit_in_bytes": 80 << 20, "cpu_quota": 25000})
     assert (cgroup.memory(pid), cgroup.cpu_quota(pid)) == (80 << 20, 25000)
     assert one.status().state == RUNNING
+
+
+def test_exec(cri: Cri) -> None:
+    """`ExecSync`, which is also what a probe is."""
+    one = cri.pod().run("one", "testify", "sleep", security={"run_as_user": {"value": 1000}})
+    done = one.ask_cri("ExecSync", cmd=["sh", "-c", "id -u; echo bad >&2; exit 4"])
+    assert (done.exit_code, done.stdout, done.stderr) == (4, b"1000\n", b"bad\n")
+    answers = Testimony(one.ask_cri("ExecSync", cmd=asking("namespaces")).stdout.decode())
+    assert answers["namespaces"]["mnt"] == namespace(one.pid, "mnt")
+    with pytest.raises(Refused, match="executable file not found"):
+        one.ask_cri("ExecSync", cmd=["no-such-program"])
+
+
+def test_exec_that_lasts_too_long(cri: Cri) -> None:
+    """A probe with a timeout: what it has started is killed, the container goes on."""
+    one = cri.pod().run("one", "testify", "sleep")
+    with pytest.raises(Refused, match="timeout"):
+        one.ask_cri("ExecSync", cmd=["sleep", "4321"], timeout=1)
+    listed = one.ask_cri("ExecSync", cmd=["ps", "-o", "args"]).stdout.decode()
+    assert "4321" not in listed and "testify sleep" in listed

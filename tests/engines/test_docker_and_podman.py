@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.engines.engine import IMAGE, DockerLike, asking
-from tests.engines.terminal import Terminal
+from tests.engines.terminal import size_arrives
 from tests.support.runtime import wait_for
 
 #: Whether this host has only cgroup v2.
@@ -41,20 +40,6 @@ def test_not_a_program(engine: DockerLike, word: str, status: int) -> None:
     assert word in outcome.err, outcome
     words = ("permission denied", "is a directory") if status == 126 else ("no such file", "not found")
     assert any(say in outcome.err for say in words), outcome
-
-
-def size_arrives(shell: Terminal, rows: int, columns: int) -> None:
-    """The client tells the size of its window some time after the start, and after each change that it sees."""
-    for _ in range(50):
-        shell.resize(rows, columns + 1)
-        shell.resize(rows, columns)
-        shell.type("testify tty\n")
-        shell.until('"ask":"tty"')
-        shell.until("# ")
-        if f'"size":[{rows},{columns}]' in shell.seen:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"the size does not arrive: {shell.seen}")
 
 
 def test_terminal(engine: DockerLike) -> None:

@@ -88,7 +88,7 @@ _ROOTLESS = _runtime(
 )
 
 _PODMAN = tuple(
-    f"tests/engines/test_{name}.py" for name in "podman docker_and_podman running_containers quadlet".split()
+    f"tests/engines/test_{name}.py" for name in "podman docker_and_podman running_containers exec quadlet".split()
 )
 
 #: With the other cgroup manager: what of podman and docker is about cgroups.
