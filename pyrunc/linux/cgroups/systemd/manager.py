@@ -104,8 +104,6 @@ class Service:
 
     def tell(self, wanted: Properties, push: Push) -> None:
         """Have systemd keep these properties instead of those it has; `push` is given what takes that back."""
-        if not wanted:
-            return
         name = self.unit.name
         now = self.systemd.properties(name, wanted)
         former = {key: (kind, now[key]) for key, (kind, _) in wanted.items()}
@@ -244,20 +242,31 @@ class Manager(v2.Manager):
         return True
 
     def update(self, change: Resources, before: Resources, push: Push) -> None:
-        """Write what changes, then have systemd keep it.
+        """Write what changes, have systemd keep it, and write it again.
 
-        In this order, for systemd does not tell what the kernel refuses.
+        First, for systemd does not tell what the kernel refuses. Again, for with one value systemd writes all that it
+        has to say of a controller, and that is not always as exact as the file.
         """
+        from pyrunc.linux.cgroups.change import merged, touched
+
         if not set(needed(change)) <= set(files.read(self.home, "cgroup.controllers").split()):
             controllers.provide(self.home, self.top, files.read(self.top, "cgroup.controllers").split())
         super().update(properties.rounded(change), before, push)
         try:
-            limits = properties.of_change(change, self.service.systemd.version())
+            wanted = properties.of_change(change, self.service.systemd.version())
             if (devices := change.get("devices")) and not self._rootless:
-                limits |= properties.of_devices(devices)
-            self.service.tell(limits, push)
+                wanted |= properties.of_devices(devices)
+            if wanted:
+                push(lambda: self._write(touched(before, change)))
+                self.service.tell(wanted, push)
+                self._write(touched(merged(before, change), change))
         finally:
             self.service.systemd.close()
+
+    def _write(self, resources: Resources) -> None:
+        from pyrunc.linux.cgroups.v2 import limits
+
+        limits.apply(self.home, properties.rounded(resources))
 
     def oom_kills(self) -> int:
         """From memory.events; systemd removes that with the last process, but the slice counts on."""
