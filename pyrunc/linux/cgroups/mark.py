@@ -33,7 +33,8 @@ def mark(record: Mapping[str, Any] | None, state: str) -> None:
     """
     if record is None:
         return
-    homes = {path for path, *_ in record.get("homes", ())} or {record["home"]}
+    # On cgroup v1 without any, as of an ordinary user, there is nothing to mark.
+    homes = {path for path, *_ in record["homes"]} if record["version"] == 1 else {record["home"]}
     roles = {path: HOME if path in homes else PARENT for path in record["made"]}
     if record["version"] == 2 and record.get("systemd", {}).get("ours"):
         roles[record["home"]] = UNIT
