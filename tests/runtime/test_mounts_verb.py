@@ -15,7 +15,7 @@ import pytest
 from tests.runtime.test_old_mounts import FILTER
 from tests.support import footprint
 from tests.support.bundle import Bundle
-from tests.support.runtime import Container, Outcome, Runtime, wait_for
+from tests.support.runtime import Container, Outcome, Running, Runtime, wait_for
 
 UID = GID = 1000
 
@@ -343,6 +343,44 @@ def test_a_thousand_and_none(sleeper: Container, volume: Path) -> None:
     assert len(table(sleeper)) == len(before) + 600
     remove(sleeper, *many).ok()
     assert table(sleeper) == before
+
+
+def begin(container: Container, until: int) -> tuple[list[dict[str, Any]], Running]:
+    """Begin to mount many, and return when so many of them are there (or all)."""
+    many = [tmpfs(f"/many/{number}") for number in range(400)]
+    file = container.runtime.temporary()
+    file.write(json.dumps(many).encode())
+    file.seek(0)
+    table_of = Path(f"/proc/{container.pid}/mountinfo")
+    call = container.runtime.spawn("mounts", "add", container.id, "-", stdin=file)
+    while table_of.read_text().count(" /many/") < until and call.process.poll() is None:
+        pass
+    return many, call
+
+
+@pytest.mark.parametrize("until", [1, 100])
+def test_killed_while_it_mounts(sleeper: Container, until: int) -> None:
+    """Nobody goes on mounting, and what is mounted by then can be removed."""
+    before = table(sleeper)
+    host = sleeper.runtime.footprint(sleeper.bundle)
+    many, call = begin(sleeper, until)
+    call.process.kill()
+    call.wait()
+    host.assert_unchanged()
+    there = set(points(sleeper))
+    remove(sleeper, *(mount for mount in many if mount["destination"] in there)).ok()
+    assert table(sleeper) == before
+
+
+@pytest.mark.parametrize("until", [1, 100])
+def test_interrupted_while_it_mounts(sleeper: Container, until: int) -> None:
+    before = table(sleeper)
+    many, call = begin(sleeper, until)
+    call.process.terminate()
+
+    if call.wait().status == 0:  # it was faster
+        remove(sleeper, *many).ok()
+    assert table(sleeper) == before and recorded(sleeper) == []
 
 
 def test_none_is_removed_if_one_is_not_there(sleeper: Container) -> None:
