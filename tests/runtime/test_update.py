@@ -436,17 +436,21 @@ def test_what_was_set_is_put_back(runtime: Runtime, start: str) -> None:
         }
 
 
+def obstacle(container: Container) -> Path:
+    """A directory where the new configuration is going to be written: the last step fails."""
+    path = container.runtime.root / container.id / ".config.json.new"
+    path.mkdir()
+    return path
+
+
 def test_what_cannot_be_saved_is_put_back(runtime: Runtime) -> None:
-    """A directory where the new configuration is going to be written."""
-    rules = {"devices": [NOTHING, {**KMSG, "access": "rw"}]} if os.geteuid() == 0 else {}
-    with runtime.running(waiting(limited(runtime, pids={"limit": 20}), "pid")) as container:
+    with runtime.running(limited(runtime, pids={"limit": 20})) as container:
         before, kept = limits_of(container), saved(container)
-        obstacle = runtime.root / container.id / ".config.json.new"
-        obstacle.mkdir()
-        with_json(container, {"pids": {"limit": 30}, **rules}).fails("save", "config.json", "is a directory")
+        path = obstacle(container)
+        with_json(container, {"pids": {"limit": 30}}).fails("save", "config.json", "is a directory")
         assert (limits_of(container), saved(container)) == (before, kept)
-        obstacle.rmdir()
-        with_json(container, {"pids": {"limit": 30}, **rules}).ok()
+        path.rmdir()
+        with_json(container, {"pids": {"limit": 30}}).ok()
         assert saved(container)["pids"] == {"limit": 30}
 
 
@@ -585,13 +589,25 @@ def test_devices(
 
 
 @pytest.mark.needs_root
+@pytest.mark.parametrize("rules", [[NOTHING, KMSG], [{"allow": True, "access": "rwm"}]], ids=["one", "all"])
+def test_devices_are_put_back(runtime: Runtime, kmsg: Bundle, rules: list[Any]) -> None:
+    kmsg.linux["resources"] = {"devices": [NOTHING]}
+    with runtime.running(waiting(kmsg, "open /area/kmsg r", "open /dev/null rw")) as container:
+        container.says("first")
+        obstacle(container)
+        with_json(container, {"devices": rules}).fails("save", "config.json", "is a directory")
+        assert answers(container) == [{"errno": "EPERM"}, 0] * 2
+
+
+@pytest.mark.needs_root
 def test_devices_at_no_moment(runtime: Runtime, kmsg: Bundle) -> None:
     """While the rules change this way and that, /dev/null can always be opened, and memory never."""
     os.mknod(kmsg.rootfs / "area" / "mem", 0o20666, os.makedev(1, 1))
     kmsg.process["capabilities"]["effective"] = kmsg.process["capabilities"]["permitted"] = ["CAP_SYS_RAWIO"]
     kmsg.process["capabilities"]["bounding"] = ["CAP_SYS_RAWIO"]
     kmsg.shell(
-        "echo up; while :; do : < /dev/null || echo no null; ( : < /area/mem ) 2>&- && echo memory; done 2>&1"
+        "exec 2>/dev/zero; echo up; while :; do true < /area/mem && echo memory; done & "
+        "while :; do true < /dev/null || echo no null; done"
     )
     mem = {"allow": False, "type": "c", "major": 1, "minor": 1, "access": "rwm"}
     kmsg.linux["resources"] = {"devices": [NOTHING]}

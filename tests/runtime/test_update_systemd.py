@@ -9,7 +9,7 @@ import pytest
 
 from tests.runtime.test_systemd_cgroup import limited, show, systemctl, unit_of, with_systemd
 from tests.runtime.test_systemd_cgroup import waiting as waiting_twice
-from tests.runtime.test_update import held, saved, update, with_json
+from tests.runtime.test_update import held, obstacle, saved, update, with_json
 from tests.support.runtime import Container, Runtime
 
 pytestmark = with_systemd
@@ -123,7 +123,7 @@ def test_what_was_told_is_taken_back(service: Runtime, start: str) -> None:
     )
     with service.running(limited(service, **(resources if start == "limited" else {}))) as container:
         before = told(container, *names), held(container, *files), saved(container)
-        (service.root / container.id / ".config.json.new").mkdir()
+        obstacle(container)
         change = {
             "memory": {"limit": 32 * M, "swap": 32 * M},
             "cpu": {"shares": 100, "quota": 10000, "period": 50000, "cpus": "1"},
