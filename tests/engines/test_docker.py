@@ -40,6 +40,18 @@ def test_user_namespace_with_a_terminal(docker_remapped: Docker) -> None:
     assert '"isatty":[true,true,true]' in outcome.out
 
 
+def test_exec_in_a_user_namespace(docker_remapped: Docker) -> None:
+    docker_remapped.detached("one", [])
+    questions = asking("ids", "read /proc/self/uid_map", "tty")
+    answers = docker_remapped.call("exec", "--user", "ann", "one", *questions).ok().testimony
+    assert answers["ids"]["uid"] == [1000, 1000, 1000]
+    assert answers["read /proc/self/uid_map"].split() == ["0", "300000", "65536"]
+    shell = docker_remapped.terminal("exec", "-it", "one", "sh")
+    shell.until("# ")
+    shell.type("testify tty; exit 6\n")
+    assert '"isatty":[true,true,true]' in shell.end().out
+
+
 def test_detached_terminal(docker: Docker) -> None:
     docker.detached("one", ["--tty"])
     assert "/dev/pts/" in os.readlink(f"/proc/{docker.inspect('one', '{{.State.Pid}}')}/fd/0")

@@ -10,6 +10,7 @@ import pytest
 from tests.engines.engine import IMAGE, asking
 from tests.engines.podman import Podman
 from tests.support.payload import Testimony
+from tests.support.runtime import wait_for
 from tests.support.service_manager import ServiceManager
 
 pytestmark = pytest.mark.xdist_group("podman")
@@ -37,6 +38,30 @@ def test_pod_shares_namespaces(podman: Podman) -> None:
     assert answers["uname"]["hostname"] == "together"
     assert podman.call("pod", "ps", "--format", "{{.Status}}").out.strip() == "Running"
     podman.call("pod", "rm", "--force", "--time", "1", "pod").ok()
+
+
+def test_pod_as_a_whole(podman: Podman) -> None:
+    """It is paused, goes on, is stopped and started again, with all its containers."""
+    infra = ["--infra-image", IMAGE, "--infra-command", "testify sleep"]
+    podman.call("pod", "create", "--name", "pod", "--network", "none", *infra, *podman.in_pod).ok()
+    for name in ("one", "two"):
+        options = ["--detach", "--pod", "pod", "--name", name, *podman.in_pod]
+        podman.call("run", *options, IMAGE, "testify", "sleep").ok()
+
+    def states() -> set[str]:
+        return {podman.inspect(name, "{{.State.Status}}") for name in ("one", "two")}
+
+    for verb, state in (
+        ("pause", "paused"),
+        ("unpause", "running"),
+        ("stop", "exited"),
+        ("start", "running"),
+        ("restart", "running"),
+        ("kill", "exited"),
+    ):
+        podman.call("pod", verb, *(["--time", "8"] if verb == "stop" else []), "pod").ok()
+        wait_for(lambda: states() == {state}, 10, f"{state} after {verb}")  # noqa: B023
+    podman.call("pod", "rm", "--force", "--time", "0", "pod").ok()
 
 
 def test_user_namespace(podman: Podman) -> None:
@@ -77,6 +102,18 @@ def test_user_namespace_with_a_terminal(podman: Podman) -> None:
     shell.type("testify tty; exit 6\n")
     assert '"isatty":[true,true,true]' in shell.seen + shell.end().out
     assert shell.process.returncode == 6
+
+
+def test_exec_in_a_user_namespace(podman: Podman) -> None:
+    podman.detached("one", ["--uidmap", UIDS, "--gidmap", GIDS])
+    answers = podman.call(
+        "exec", "--user", "ann", "one", *asking("ids", "read /proc/self/uid_map", "caps", "namespaces")
+    ).ok().testimony  # fmt: skip
+    assert answers["ids"]["uid"] == [1000, 1000, 1000]
+    assert answers["read /proc/self/uid_map"].split() == ["0", str(RANGES[0]), str(RANGES[2])]
+    assert answers["caps"]["effective"] == []
+    pid = podman.inspect("one", "{{.State.Pid}}")
+    assert answers["namespaces"]["user"] == os.readlink(f"/proc/{pid}/ns/user")
 
 
 def test_detached_terminal(podman: Podman) -> None:
