@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pyrunc.config.spec import Mount
 from pyrunc.kernel.constants import CLONE_NEWNS, PR_SET_DUMPABLE
 from pyrunc.linux.mounts import running, running_rules
 from pyrunc.plan.host import Host
@@ -16,7 +17,7 @@ from pyrunc.validate.report import Report
 JOINS = ("mount", "user", "pid", "ipc", "uts", "network")
 
 
-def config_of(*listed: dict[str, Any], **linux: Any) -> Any:
+def config_of(*listed: Mount, **linux: Any) -> Any:
     kinds = [{"type": kind} for kind in ("mount", "user", "pid")]
     mappings = [{"containerID": 0, "hostID": 1000, "size": 1}]
     return {
@@ -25,13 +26,13 @@ def config_of(*listed: dict[str, Any], **linux: Any) -> Any:
     }
 
 
-def program_of(*listed: dict[str, Any]) -> Program:
+def program_of(*listed: Mount) -> Program:
     program = running.plan_add(config_of(*listed), Host(0, 0, False, {"/source": S_IFDIR | 0o755}), JOINS)
     program.encode()
     return program
 
 
-def bind(destination: str) -> dict[str, Any]:
+def bind(destination: str) -> Mount:
     return {"destination": destination, "type": "bind", "source": "/source", "options": ["rbind", "ro"]}
 
 
