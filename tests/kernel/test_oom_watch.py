@@ -26,17 +26,18 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="making cgroups needs 
 
 @pytest.fixture
 def huge() -> Iterator[Path]:
-    """A cgroup v2 that may reserve no huge page."""
+    """A cgroup v2 that may reserve no huge page, with one above it of its own."""
     if HOST.v2 is None or "hugetlb" not in HOST.v2.controllers:
         pytest.skip("the kernel has no hugetlb controller in cgroup v2")
-    control = Path(HOST.v2.mount, "cgroup.subtree_control")
-    if "hugetlb" not in control.read_text():
-        control.write_text("+hugetlb")
-    home = Path(HOST.v2.mount, f"pyrunc-test-{os.getpid()}-huge")
-    home.mkdir()
+    top = Path(HOST.v2.mount, f"pyrunc-test-{os.getpid()}-huge")
+    home = top / "box"
+    home.mkdir(parents=True)
+    for above in (top.parent, top):
+        if "hugetlb" not in (above / "cgroup.subtree_control").read_text():
+            (above / "cgroup.subtree_control").write_text("+hugetlb")
     (home / "hugetlb.2MB.rsvd.max").write_text("0")
     yield home
-    tree.remove(str(home))
+    tree.remove(str(top))
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def woken(watch: Counted | Signalled, seconds: float) -> bool:
 
 
 def refused(home: Path) -> Counted:
-    return Counted(str(home), "hugetlb.2MB.events", "max", lambda: 0)
+    return Counted(str(home), "hugetlb.2MB.events", "max")
 
 
 def test_growing_numbers_wake(huge: Path, inside: Callable[..., None]) -> None:
@@ -102,14 +103,24 @@ def test_what_was_there_before_is_no_event(huge: Path, inside: Callable[..., Non
         watch.close()
 
 
-@pytest.mark.parametrize("left", [0, 1])
-def test_a_counting_cgroup_that_goes(huge: Path, left: int) -> None:
-    """Its end wakes; then counts what somebody else knows."""
-    watch = Counted(str(huge), "hugetlb.2MB.events", "max", lambda: left)
+@pytest.mark.parametrize(("before", "wait"), [(False, 0), (True, 0), (True, 3)])
+def test_a_counting_cgroup_that_goes(
+    huge: Path, inside: Callable[..., None], before: bool, wait: float
+) -> None:
+    """Its end wakes; then the cgroup above tells whether anything was counted just before, but not of long ago."""
+    watch = refused(huge)
     try:
+        if before and wait:  # another cgroup's
+            sibling = huge.with_name("sibling")
+            sibling.mkdir()
+            (sibling / "hugetlb.2MB.rsvd.max").write_text("0")
+            inside(sibling, "huge", "2")
+            time.sleep(wait)
+        elif before:
+            inside(huge, "huge", "2")
         huge.rmdir()
         assert woken(watch, 5)
-        assert watch.happened() == bool(left)
+        assert watch.happened() == (before and not wait)
         assert watch.over
     finally:
         watch.close()

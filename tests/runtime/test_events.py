@@ -20,6 +20,7 @@ from tests.runtime.test_cgroup_block_io import disk, with_disk
 from tests.runtime.test_cgroup_limits_bite import huge_pages
 from tests.runtime.test_cgroups import V2, limited, only_v1, value
 from tests.runtime.test_update import SWAP
+from tests.support.patience import patient
 from tests.support.runtime import Container, Running, Runtime, wait_for
 
 M = 1 << 20
@@ -371,20 +372,18 @@ def test_the_end_is_no_lack_of_memory(runtime: Runtime) -> None:
         assert running.wait().ok().out == ""
 
 
-def test_nobody_reads(runtime: Runtime) -> None:
+@pytest.mark.parametrize("interval", ["1h", "50ms"])
+def test_nobody_reads(runtime: Runtime, interval: str) -> None:
     """It ends when its reader does, not only at the next line, and says nothing."""
     with runtime.running(limited(runtime)) as container:
-        for interval in ("1h", "50ms"):
-            command = runtime.words("events", "--interval", interval, container.id)
-            pipe = subprocess.PIPE
-            with subprocess.Popen(
-                command, stdout=pipe, stderr=pipe, cwd=runtime.cwd, env=runtime.env
-            ) as reader:
-                wait_for(lambda pid=reader.pid: watches(pid))  # type: ignore[misc]
-                assert reader.stdout and reader.stderr
-                reader.stdout.close()
-                assert reader.wait(20) == 141
-                assert reader.stderr.read() == b""
+        output, writer = os.pipe()
+        with os.fdopen(writer, "wb") as pipe:
+            said = runtime.into(pipe, runtime.temporary())
+            running = said.spawn("events", "--interval", interval, container.id)
+        wait_for(lambda: watches(running.process.pid), say="the watch")
+        os.close(output)
+        assert running.process.wait(patient(10)) == 141
+        assert running.err == ""
         assert container.status == "running"
 
 

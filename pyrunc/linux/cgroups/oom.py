@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import select
-from errno import ENODEV, ENOENT
+import time
+from errno import ENODEV
 
 from pyrunc.errors import KernelError
-from pyrunc.linux.cgroups.files import keyed
+from pyrunc.linux.cgroups.files import get, keyed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Final, Protocol
 
     from pyrunc.linux.cgroups.manager import Manager
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
             """Give the descriptors back; harmless when repeated."""
 
 
-_EVENTS: Final = "memory.events"
+#: Seconds from the limit to the end of a cgroup whose process was killed for it; generous for a busy machine.
+_JUST: Final = 2.0
 
 
 def watch(manager: Manager) -> Watch | None:
@@ -50,7 +51,7 @@ def watch(manager: Manager) -> Watch | None:
     try:
         if "memory" in paths:
             return Signalled(home)
-        return Counted(home, _EVENTS, "oom_kill", manager.oom_kills) if home else None
+        return Counted(home, "memory.events", "oom_kill") if home else None
     except FileNotFoundError:
         return None  # the controller is not enabled there
     except OSError as error:
@@ -100,39 +101,50 @@ class Counted:
     """A file of events of cgroup v2, whose number behind `key` grows.
 
     The kernel wakes for every number in the file, and at most every 10 ms, so one call may stand for several events.
-    `left`: tells the number when the file is gone; systemd removes a cgroup as soon as it is empty.
+    The last of them may have been what emptied the cgroup, and systemd removes an empty cgroup at once. Then the
+    cgroup above, which counts those below it as well, tells. Its other children it counts, too, but only a cgroup
+    that has just been woken, being at its limit, can have taken part.
     """
 
     condition = select.POLLPRI
 
-    def __init__(self, home: str, name: str, key: str, left: Callable[[], int]) -> None:
+    def __init__(self, home: str, name: str, key: str) -> None:
         self.over = False
         self.descriptor = os.open(f"{home}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        self._above = os.path.dirname(home)
+        self._name = name
         self._key = key
-        self._left = left
         try:
-            self._seen = self._count()
+            self._take(self._count())
         except BaseException:
             self.close()
             raise
 
     def _count(self) -> int:
+        return keyed(os.pread(self.descriptor, 4096, 0).decode(), self._key)
+
+    def _count_above(self) -> int:
         try:
-            return keyed(os.pread(self.descriptor, 4096, 0).decode(), self._key)
-        except OSError as error:
-            if error.errno not in (ENODEV, ENOENT):
-                raise
-        self.over = True
-        return self._left()
+            return keyed(get(self._above, self._name), self._key)
+        except OSError:
+            return 0  # the root of the hierarchy counts nothing
+
+    def _take(self, count: int) -> None:
+        self._seen = count
+        self._seen_above = self._count_above()
+        self._when = time.monotonic()
 
     def happened(self) -> bool:
         """See `Watch`."""
         try:
             count = self._count()
         except OSError as error:
-            raise KernelError.of("read the events of a cgroup", error) from error
+            if error.errno != ENODEV:
+                raise KernelError.of(f"read {self._name} of a cgroup in {self._above}", error) from error
+            self.over = True
+            return time.monotonic() - self._when < _JUST and self._count_above() > self._seen_above
         grown = count > self._seen
-        self._seen = max(count, self._seen)
+        self._take(count)
         return grown
 
     def close(self) -> None:
