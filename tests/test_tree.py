@@ -45,7 +45,7 @@ MAY_IMPORT = {
 ENTRANCES = [
     "cli.main",
     *(f"cli.verbs.{family}" for family in sorted(set(verbs.FAMILIES.values()))),
-    *(f"lifecycle.{verb}" for verb in ("create", "start", "run", "kill", "delete", "events")),
+    *(f"lifecycle.{verb}" for verb in ("create", "start", "run", "kill", "delete")),
 ]
 FORBIDDEN = {
     "argparse", "collections", "contextlib", "ctypes", "dataclasses", "enum", "functools", "inspect", "json",

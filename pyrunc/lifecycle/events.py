@@ -110,7 +110,7 @@ class _Stream:
         try:
             line = _stats_line(self.record, self.manager)
         except PyruncError as error:
-            # It has just ended; or its cgroup is gone from under it, and may be all that is wrong with it.
+            # It has just ended; or it goes on without its cgroup, which is said each time instead of the numbers.
             if not _is_over(self.pidfd):
                 self.log.warning(str(error))
             return
