@@ -30,7 +30,7 @@ def document() -> dict[str, Any]:
     """The features document."""
     commit, libseccomp = build_facts()
     annotations = {
-        "org.opencontainers.runc.checkpoint.enabled": "false",  # engines ask under this name
+        "org.opencontainers.runc.checkpoint.enabled": "true",  # engines ask under this name
         "pyrunc.commit": commit,
         "pyrunc.version": __version__,
     }

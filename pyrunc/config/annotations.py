@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyrunc.config.spec import Config
     from pyrunc.validate.report import Report
 
+CRIU_CONFIG: Final = "org.criu.config"
 HOOKS_STDOUT: Final = "run.oci.hooks.stdout"
 HOOKS_STDERR: Final = "run.oci.hooks.stderr"
 KEEP_GROUPS: Final = "run.oci.keep_original_groups"
@@ -28,6 +29,7 @@ SYSTEMD_PROPERTY: Final = "org.systemd.property."
 #: Name (one that ends with a dot: every name that begins so) → what it does.
 MEANINGS: Final[Mapping[str, str]] = {
     SYSTEMD_PROPERTY: "a property of the container's systemd unit, as GVariant text (systemd cgroup manager only)",
+    CRIU_CONFIG: "a file with settings for criu, instead of the host's; empty: none of either",
     HOOKS_STDERR: "a file to which the hooks' standard error is appended",
     HOOKS_STDOUT: "a file to which the hooks' standard output is appended",
     KEEP_GROUPS: "`1` or `true`: the process keeps the groups of pyrunc's caller; additionalGids is left out",
@@ -37,7 +39,7 @@ MEANINGS: Final[Mapping[str, str]] = {
 
 
 #: Their values name files.
-_PATHS: Final = (HOOKS_STDERR, HOOKS_STDOUT, PIDFD_RECEIVER)
+_PATHS: Final = (CRIU_CONFIG, HOOKS_STDERR, HOOKS_STDOUT, PIDFD_RECEIVER)
 
 
 def check(config: Config, report: Report) -> None:

@@ -89,7 +89,7 @@ def plan(config: Config, host: Host, program: Program) -> None:
     points.close(root)
 
 
-def _plain(path: str) -> str:
+def plain(path: str) -> str:
     """`path` without slashes at its end, behind which a file would look like one that is missing."""
     return path.rstrip("/") or "/"
 
@@ -97,7 +97,7 @@ def _plain(path: str) -> str:
 def _plan_readonly(points: Points, path: str, of: str) -> None:
     """Emit covering `path` with a read-only clone of itself and of all that is mounted below."""
     program = points.program
-    path = _plain(path)
+    path = plain(path)
     step = f"make {path} read-only"
     point, tree = program.register(), program.register()
     missing = program.label()
@@ -151,7 +151,7 @@ def _plan_mask(
     itself, and the others clones of that. Few descriptors are open at any time: the container's limit may be low.
     """
     program = points.program
-    path = _plain(path)
+    path = plain(path)
     step = f"hide {path}"
     point, cover = program.register(), program.register()
     file, usable, clone = program.label(), program.label(), program.label()

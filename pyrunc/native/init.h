@@ -55,7 +55,8 @@ enum said {
     SAY_OUTPUT = 6,
     SAY_LISTENER = 7,
     SAY_IDMAP = 8,
-    SAY_MOUNT = 9
+    SAY_MOUNT = 9,
+    SAY_CRIU = 10
 };
 
 struct message {

@@ -41,6 +41,11 @@ A process that mounts in a container that runs (`pyrunc mounts`, linux/mounts/ru
                          ◀──────── SAY_REACHED  READY ───  and ends
                          ◀──────── SAY_REACHED  i ───────  instead, in `mounts remove`: number i is unmounted
 
+One that becomes criu (`pyrunc checkpoint`, `pyrunc restore`, linux/criu/start.py) says once:
+
+                         ◀──────── SAY_CRIU  fd ─────────  the socket on which criu is going to be spoken to
+                         ◀──────── end of file: criu runs
+
 At any step SAY_FAILED with the step's number, errno and detail may come instead; then init has ended. Where a
 hook that init ran has failed, SAY_OUTPUT with its wait status and the end of its output comes before.
 End of file on init's side means that the runtime died: init ends. `pyrunc run` is both runtimes at once and
@@ -63,7 +68,7 @@ if TYPE_CHECKING:
 #: native/init.h, enum said.
 SAY_FAILED, SAY_PID, SAY_REACHED, SAY_CONSOLE = 1, 2, 3, 4
 SAY_COPY, SAY_OUTPUT, SAY_LISTENER, SAY_IDMAP = 5, 6, 7, 8
-SAY_MOUNT = 9
+SAY_MOUNT, SAY_CRIU = 9, 10
 
 #: Bytes of a hook's output in SAY_OUTPUT, at most.
 OUTPUT_SIZE: Final = 4097

@@ -11,6 +11,7 @@ from pyrunc.plan.talk import (
     OUTPUT_SIZE,
     SAY_CONSOLE,
     SAY_COPY,
+    SAY_CRIU,
     SAY_FAILED,
     SAY_IDMAP,
     SAY_LISTENER,
@@ -40,6 +41,7 @@ _NAMES = {
     SAY_CONSOLE: "console",
     SAY_COPY: "copy",
     SAY_IDMAP: "idmap",
+    SAY_CRIU: "criu",
     SAY_LISTENER: "listener",
     SAY_MOUNT: "mount",
 }

@@ -35,7 +35,7 @@ def test_the_table_is_all_there_is() -> None:
 def test_other_annotations_do_nothing_and_are_in_the_state(runtime: Runtime) -> None:
     """config.md "Annotations": unknown keys are no error."""
     bundle = runtime.bundle().sleeper()
-    given = {"run.oci.handler": "wasm", "org.criu.config": "/x", "com.example": "", "bundle": "/elsewhere"}
+    given = {"run.oci.handler": "wasm", "com.example.criu": "/x", "com.example": "", "bundle": "/elsewhere"}
     bundle.config["annotations"] = given
     with runtime.running(bundle) as container:
         assert container.state()["annotations"] == given

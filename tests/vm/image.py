@@ -54,7 +54,7 @@ def build(first_boot: Callable[[], None]) -> bool:
         _make_key()
         say("the emulator")
         shutil.rmtree(TOOLS, ignore_errors=True)
-        _bootstrap(TOOLS, "extract", recipe.emulator_packages())
+        unpack(TOOLS, recipe.emulator_packages())
         _make_image()
         say("first boot, which fills the guest's own caches")
         first_boot()
@@ -102,6 +102,14 @@ def _make_image() -> None:
     say("the disk")
     _call(*tool("usr/sbin/mke2fs"), "-q", "-t", "ext4", "-d", str(root), str(IMAGE), recipe.IMAGE_SIZE)
     shutil.rmtree(root)
+
+
+def unpack(root: Path, packages: list[str]) -> None:
+    """Unpack these packages of the guest's release, with what they depend on, into the folder `root`.
+
+    What they have at installation is left undone. Their programs run with their own libraries (see `tool`).
+    """
+    _bootstrap(root, "extract", packages)
 
 
 def _bootstrap(root: Path, variant: str, packages: list[str]) -> None:

@@ -1,0 +1,63 @@
+"""A criu that works with this kernel: the host's own, or that of a newer Debian release, unpacked beside.
+
+criu has to know the kernel it runs on: the one of Debian 12 does not start on newer ones. What is unpacked (build/criu)
+runs with its own libraries and changes nothing on the host.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from tests.support.payload import REPOSITORY
+from tests.vm import image, recipe
+
+FOLDER = REPOSITORY / "build" / "criu"
+PACKAGES = ["criu"]
+_WRAPPER = """\
+#!/bin/sh
+exec {root}/usr/lib64/ld-linux-x86-64.so.2 --library-path {root}/usr/lib/x86_64-linux-gnu {root}/usr/sbin/criu "$@"
+"""
+
+
+@cache
+def folder() -> Path | None:
+    """The folder of a criu that works here, to be first in PATH; None where there is none and none can be had."""
+    own = shutil.which("criu", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    if own and works(Path(own)):
+        return Path(own).parent
+    if os.geteuid() != 0 or not (shutil.which("apt-get") and os.path.exists("/lib64/ld-linux-x86-64.so.2")):
+        return None
+    programs = FOLDER / "bin"
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with open(FOLDER / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stamp = FOLDER / "release"
+        if not stamp.exists() or stamp.read_text() != recipe.SUITE:
+            _unpack(programs)
+            stamp.write_text(recipe.SUITE)
+    return programs if works(programs / "criu") else None
+
+
+def _unpack(programs: Path) -> None:
+    root = FOLDER / "root"
+    for old in (root, programs):
+        shutil.rmtree(old, ignore_errors=True)
+    subprocess.run(
+        [REPOSITORY / "install/prepare", "vm"], check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr
+    )
+    image.unpack(root, PACKAGES)
+    programs.mkdir()
+    (programs / "criu").write_text(_WRAPPER.format(root=root))
+    (programs / "criu").chmod(0o755)
+
+
+def works(criu: Path, *feature: str) -> bool:
+    """Whether this program finds what it needs of the kernel: `feature` (criu(8), "check"), or what it always needs."""
+    words = [str(criu), "check", *(["--feature", *feature] if feature else [])]
+    return subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
