@@ -53,7 +53,14 @@ class Places:
         self.destdir = os.environ.get("DESTDIR", "")
         self.launcher = self.prefix / "bin" / "pyrunc"
         self.home = self.prefix / "lib" / "pyrunc"
-        self.manual = self.prefix / "share" / "man" / "man8"
+        share = self.prefix / "share"
+        self.manual = share / "man" / "man8"
+        #: Where each shell looks for the completion of a program, with this prefix as with /usr.
+        self.completions = {
+            "bash": share / "bash-completion" / "completions" / "pyrunc",
+            "zsh": share / "zsh" / "site-functions" / "_pyrunc",
+            "fish": share / "fish" / "vendor_completions.d" / "pyrunc.fish",
+        }
         self.manifest = self.home / "manifest"
 
     def on_disk(self, path: Path) -> Path:
@@ -140,6 +147,16 @@ def assemble(staging: Path, places: Places) -> None:
         path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
 
 
+def shared(places: Places) -> dict[Path, str]:
+    """The text of every file that belongs outside of `places.home`, by its final path: manual pages, completions."""
+    from pyrunc.cli.completion import script
+
+    texts = {
+        places.manual / path.name: path.read_text(encoding="utf-8") for path in sorted(MANUAL.glob("*.8"))
+    }
+    return texts | {path: script(shell) for shell, path in places.completions.items()}
+
+
 def make_launcher(target: Path, places: Places) -> None:
     """Compile the launcher for this prefix and this interpreter to `target`."""
     from launcher import compile_launcher
@@ -212,10 +229,10 @@ def install() -> None:
         fail(f"{launcher} is not ours; remove it or choose another PREFIX")
     if home.exists() and not places.on_disk(places.manifest).exists():
         fail(f"{home} is not ours (it has no manifest); remove it or choose another PREFIX")
-    pages = [places.manual / path.name for path in sorted(MANUAL.glob("*.8"))]
+    others = shared(places)
     if places.destdir:
         os.makedirs(places.destdir, exist_ok=True)
-    own = (places.launcher.parent, places.home.parent, *([places.manual] if pages else []))
+    own = {places.launcher.parent, places.home.parent, *(path.parent for path in others)}
     above = {folder for path in own for folder in (path, *path.parents)}
     before = read_manifest(places)
     folders = above.intersection(before)
@@ -227,7 +244,7 @@ def install() -> None:
         staging.mkdir()
         assemble(staging, places)
         inside = sorted(places.home / path.relative_to(staging) for path in staging.rglob("*"))
-        listed = [places.launcher, *pages, *inside, places.manifest, places.home, *sorted(folders)]
+        listed = [places.launcher, *others, *inside, places.manifest, places.home, *sorted(folders)]
         manifest = staging / "manifest"
         manifest.write_text("".join(f"{path}\n" for path in listed), encoding="utf-8")
         manifest.chmod(0o644)
@@ -238,14 +255,15 @@ def install() -> None:
         else:
             staging.rename(home)
         fresh_launcher.rename(launcher)
-        for page in pages:
-            copy(MANUAL / page.name, places.on_disk(page))
+        for path, text in others.items():
+            places.on_disk(path).write_text(text, encoding="utf-8")
+            places.on_disk(path).chmod(0o644)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         fresh_launcher.unlink(missing_ok=True)
     for path in set(before).difference(listed) - {places.home}:
         target = places.on_disk(path)
-        if places.home not in path.parents and target.is_file():  # a manual page that is no more
+        if places.home not in path.parents and target.is_file():  # such as a manual page that is no more
             target.unlink()
     print(f"installed {launcher}")
 

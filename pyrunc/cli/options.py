@@ -25,10 +25,11 @@ FLAG, TEXT, NUMBER, LIST = "flag", "text", "number", "list"
 class Option:
     """One option. `value` is the word that stands for its value in help texts; empty for a flag.
 
-    `many`: it may be given several times, and its value is the list of what was given.
+    `many`: it may be given several times, and its value is the list of what was given. `choices`: all values that it
+    can have, for completion.
     """
 
-    __slots__ = ("default", "help", "hidden", "kind", "name", "short", "value")
+    __slots__ = ("choices", "default", "help", "hidden", "kind", "name", "short", "value")
 
     def __init__(
         self,
@@ -39,12 +40,14 @@ class Option:
         default: Value = "",
         hidden: bool = False,
         many: bool = False,
+        choices: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.help = text
         self.short = short
         self.value = value
         self.hidden = hidden
+        self.choices = choices
         self.kind = TEXT
         self.default = default
         if many:
@@ -116,11 +119,18 @@ GLOBAL: Final = (
         "them under that name, instead of standard error; errors also go to the latter",
         value="LOG",
     ),
-    Option("log-format", "how log entries look: text or json", value="FORMAT", default="text"),
+    Option(
+        "log-format",
+        "how log entries look: text or json",
+        value="FORMAT",
+        default="text",
+        choices=("text", "json"),
+    ),
     Option(
         "log-level",
         "write entries up to this level: error, warning or debug. Default: warning, for a json log error",
         value="LEVEL",
+        choices=("error", "warning", "debug"),
     ),
     Option("debug", "the same as --log-level debug"),
     Option(
@@ -133,12 +143,14 @@ GLOBAL: Final = (
         "(there is none; limits are refused)",
         value="MANAGER",
         default="cgroupfs",
+        choices=("cgroupfs", "systemd", "disabled"),
     ),
     Option(
         "rootless",
         "ignore cgroup permission errors, and use the caller's own systemd: true, false or auto",
         value="CHOICE",
         default="auto",
+        choices=("auto", "true", "false"),
     ),
     HELP,
     Option("version", "print the version", "v"),
@@ -154,4 +166,5 @@ REGEX: Final = Option(
     "the words are regular expressions, and mean every container whose whole id matches one",
     "r",
 )
+FORMAT: Final = Option("format", "table or json", "f", "FORMAT", "table", choices=("table", "json"))
 BUNDLE: Final = Option("bundle", "path of the bundle. Default: the current directory", "b", "DIR")

@@ -22,8 +22,6 @@ FAMILIES: Final = {
     "pause": "lifecycle",
     "resume": "lifecycle",
     "run": "create",
-    "checkpoint": "checkpoint",
-    "restore": "checkpoint",
     "update": "update",
     "mounts": "mounts",
     "list": "query",
@@ -32,10 +30,11 @@ FAMILIES: Final = {
     "prune": "prune",
     "spec": "documents",
     "features": "documents",
+    "completion": "documents",
 }
 
 #: Commands of runc that a later version will have; named so that the error can say so.
-LATER: Final[tuple[str, ...]] = ()
+LATER: Final = ("checkpoint", "restore")
 
 
 def command(name: str) -> Command | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyrunc.cli.main import show
 from pyrunc.cli.options import BUNDLE, Command, Option
+from pyrunc.errors import PyruncError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,15 @@ def _features(settings: Values, values: Values, words: list[str], log: Log) -> i
     from pyrunc.cli.features import probed, text
 
     show(probed() if values["probe"] else text())
+    return 0
+
+
+def _completion(settings: Values, values: Values, words: list[str], log: Log) -> int:
+    from pyrunc.cli.completion import SHELLS, script
+
+    if words[0] not in SHELLS:
+        raise PyruncError(f"no completion for {words[0]}", remedy="use bash, zsh or fish", code="usage")
+    show(script(words[0]))
     return 0
 
 
@@ -53,5 +63,16 @@ COMMANDS: Final = (
         "pyrunc only, not on the host. With --probe each entry of it has an answer instead: supported (by this "
         "build), available (here and now), and the reason if not.",
         _features,
+    ),
+    Command(
+        "completion",
+        "print the completion script for a shell",
+        "bash|zsh|fish",
+        1,
+        1,
+        (),
+        "Prints a script that completes commands, options and the ids of containers. `make install` puts it where the "
+        "shell looks. `source <(pyrunc completion bash)` loads it at once, in fish `pyrunc completion fish | source`.",
+        _completion,
     ),
 )

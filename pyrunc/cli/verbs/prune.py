@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrunc.cli.main import show
-from pyrunc.cli.options import Command, Option
+from pyrunc.cli.options import FORMAT, Command, Option
 from pyrunc.cli.settings import store
 from pyrunc.errors import PyruncError
 
@@ -54,7 +54,7 @@ COMMANDS: Final = (
         (
             Option("remove", "remove what can be removed; without, it is listed only"),
             Option("stopped", "containers that have stopped, too"),
-            Option("format", "table or json", "f", "FORMAT", "table"),
+            FORMAT,
         ),
         "Lists what belongs to pyrunc and to no container: state directories under --root whose `create` was killed, "
         "with what is mounted there, and cgroups whose container has no state directory any more. A cgroup is known by "

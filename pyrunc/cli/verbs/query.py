@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrunc.cli.main import show
-from pyrunc.cli.options import ID, MANY, REGEX, Command, Option
+from pyrunc.cli.options import FORMAT, ID, MANY, REGEX, Command, Option
 from pyrunc.cli.settings import store
 
 TYPE_CHECKING = False
@@ -66,7 +66,7 @@ COMMANDS: Final = (
         0,
         MANY,
         (
-            Option("format", "table or json", "f", "FORMAT", "table"),
+            FORMAT,
             Option("quiet", "print ids only", "q"),
             REGEX,
         ),
@@ -80,7 +80,7 @@ COMMANDS: Final = (
         f"{ID} [ps options]",
         1,
         MANY,
-        (Option("format", "table or json", "f", "FORMAT", "table"),),
+        (FORMAT,),
         "Runs ps(1) of the host with these options (default: -ef) and prints the rows of the container's processes: "
         "all in its cgroup and in those below. The output needs a column PID. As json it is an array of their process "
         "ids, without ps. Where the container has no cgroup its PID namespace tells who belongs to it; without that "
