@@ -22,6 +22,8 @@ FAMILIES: Final = {
     "pause": "lifecycle",
     "resume": "lifecycle",
     "run": "create",
+    "checkpoint": "checkpoint",
+    "restore": "checkpoint",
     "update": "update",
     "mounts": "mounts",
     "list": "query",
@@ -34,7 +36,7 @@ FAMILIES: Final = {
 }
 
 #: Commands of runc that a later version will have; named so that the error can say so.
-LATER: Final = ("checkpoint", "restore")
+LATER: Final[tuple[str, ...]] = ()
 
 
 def command(name: str) -> Command | None:
