@@ -444,7 +444,7 @@ def test_an_ordinary_user_with_one_hierarchy(runtime: Runtime) -> None:
         (top / container.id / "memory.limit_in_bytes").write_text(str(32 * M))
         (bundle.rootfs / "area" / "go").touch()
         container.says("eaten")
-        assert set(kinds(running)) == {"oom"}
+        wait_for(lambda: "oom" in kinds(running))
         container.kill("KILL").ok()
         running.wait().ok()
 
