@@ -26,7 +26,7 @@ class PyruncError(Exception):
     """A failure with a sentence for the user.
 
     `message` is the whole sentence without the remedy; `remedy` (may be empty) says what to do about it.
-    `code` is a stable, machine-readable word for the JSON log ("not-found", "exists", "kernel", ...).
+    `code` is a word for programs that read the log, which never changes: one of `pyrunc.cli.error_codes`.
     """
 
     code = "failed"

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from pyrunc import SPEC_VERSION, __version__
+from pyrunc.cli.error_codes import CODES
 from pyrunc.cli.help import option_text
 from pyrunc.cli.options import GLOBAL, HELP
 from pyrunc.cli.verbs import commands
@@ -43,6 +44,9 @@ JOURNAL_NOTE: Final = (
     "An entry of --log journald:NAME has the fields MESSAGE, PRIORITY, SYSLOG_IDENTIFIER (the NAME), PYRUNC_LEVEL and, "
     "for an error, PYRUNC_CODE; of --log syslog:NAME the facility user, and with --log-format json the whole entry as "
     "its message."
+)
+CODES_NOTE: Final = (
+    "The code of an error says of what kind it is, in words that stay the same in later versions."
 )
 NOTES: Final = (JSON_NOTE, JOURNAL_NOTE, VERSION_NOTE)
 
@@ -92,6 +96,7 @@ def main_page() -> str:
             ("COMMANDS", pairs((command.name, command.summary) for command in commands())),
             ("GLOBAL OPTIONS", _options(GLOBAL)),
             ("EXIT STATUS", pairs(STATUSES)),
+            ("ERROR CODES", [escape(CODES_NOTE), *pairs(CODES.items())]),
             ("FILES", pairs(FILES)),
             ("NOTES", [line for note in NOTES for line in (".PP", escape(note))]),
             ("SEE ALSO", [also]),

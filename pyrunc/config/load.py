@@ -56,6 +56,7 @@ def load(bundle: str, name: str = "config.json") -> Loaded:
         raise PyruncError(
             f"bundle {path!r}: the path is not UTF-8, so the container's state cannot name it",
             remedy="rename the directory",
+            code="invalid-bundle",
         ) from None
     try:
         directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -67,6 +68,7 @@ def load(bundle: str, name: str = "config.json") -> Loaded:
         raise PyruncError(
             f"JSON specification file {name} not found",
             remedy=f"write {os.path.join(path, name)}, for example with `pyrunc spec`",
+            code="invalid-bundle",
         ) from None
     except OSError as error:
         raise KernelError.of(f"read {os.path.join(path, name)}", error) from None
@@ -85,7 +87,7 @@ def read(path: str, directory: int | None = None) -> bytes:
     try:
         status = os.fstat(file)
         if status.st_mode & 0o170000 != 0o100000:  # S_IFMT, S_IFREG; the module `stat` is not needed for this
-            raise PyruncError(f"read {path}: not a regular file")
+            raise PyruncError(f"read {path}: not a regular file", code="invalid-bundle")
         return read_all(file, path, status.st_size)
     finally:
         os.close(file)
@@ -102,7 +104,7 @@ def read_all(file: int, path: str, expected: int = 4096) -> bytes:
         parts.append(part)
         size += len(part)
         if size > SIZE_LIMIT:
-            raise PyruncError(f"read {path}: larger than {SIZE_LIMIT >> 20} MiB")
+            raise PyruncError(f"read {path}: larger than {SIZE_LIMIT >> 20} MiB", code="invalid-bundle")
     return b"".join(parts)
 
 

@@ -25,11 +25,13 @@ def check_terminal(terminal: bool, console_socket: str, foreground: bool) -> Non
         raise PyruncError(
             "cannot allocate tty if pyrunc will detach without setting console socket",
             remedy="give --console-socket, or set process.terminal to false",
+            code="usage",
         )
     if console_socket and (foreground or not terminal):
         raise PyruncError(
             "cannot use console socket if pyrunc will not detach or allocate tty",
             remedy="leave --console-socket out, or set process.terminal to true",
+            code="usage",
         )
 
 
@@ -39,6 +41,7 @@ def extra_descriptors(count: int) -> int:
         raise PyruncError(
             f"cannot preserve {count} descriptors, at most {DESCRIPTORS_MAX}",
             remedy="--preserve-fds and LISTEN_FDS count together",
+            code="usage",
         )
     for descriptor in range(3, 3 + count):
         try:

@@ -115,7 +115,7 @@ def _exec(request: ExecRequest, target: Target) -> int:
     with Undo(request.log) as undo:
         with Interruptible():
             joiner.join(undo)
-            joiner.hand_over()
+            joiner.hand_over(undo)
         signals = -1
         if foreground:
             from pyrunc.lifecycle.foreground import adopt_size, block_signals
@@ -207,7 +207,7 @@ class Joiner:
         hand_over(message, process.pidfd, profile, record, self._target.status, process.pid)
         self._talk.go()
 
-    def hand_over(self) -> None:
+    def hand_over(self, undo: Undo) -> None:
         """Give the caller what it asked for; last the pid file, which says that all is well."""
         request = self._request
         if request.pidfd_socket or request.console_socket:
@@ -223,6 +223,7 @@ class Joiner:
             from pyrunc.lifecycle.hand_over import write_pid_file
 
             write_pid_file(request.pid_file, self.process.pid)
+            undo.push(lambda: os.unlink(request.pid_file))
 
     def run(self) -> None:
         """Give the last word, and wait until the program runs. Raises PyruncError."""
@@ -247,7 +248,10 @@ class Joiner:
         supplies = {**entrances, "init": self._target.pidfd}
         if not has(self._config, "mount"):
             if self._target.root < 0:
-                raise PyruncError("the root of the container, which has no mount namespace, cannot be opened")
+                raise PyruncError(
+                    "the root of the container, which has no mount namespace, cannot be opened",
+                    code="unsupported",
+                )
             supplies["root"] = self._target.root
         directory = manager.directory()
         try:

@@ -75,6 +75,7 @@ def add(store: Store, container_id: str, entries: object, source: str, log: Log)
             raise PyruncError(
                 "tmpcopyup: what copies would stand still in the paused container",
                 remedy="resume it, or leave tmpcopyup out",
+                code="paused",
             )
         if config["mounts"]:
             with _Container(record, running.kinds_for(config["mounts"])) as container:
@@ -104,7 +105,11 @@ def _begin(directory: Directory, container_id: str, entries: object, source: str
     record = load(directory)
     check_allowed("mounts", container_id, current(directory, record))
     if not isinstance(entries, list):
-        raise PyruncError(f"{source} is not a JSON array of mounts", remedy='write [{"destination": …, …}]')
+        raise PyruncError(
+            f"{source} is not a JSON array of mounts",
+            remedy='write [{"destination": …, …}]',
+            code="invalid-config",
+        )
     config: Config = {**saved_config(directory), "mounts": entries}
     try:
         check_shape(config)
@@ -118,6 +123,7 @@ def _check_add(config: Config, host: Host, source: str, log: Log) -> None:
         raise PyruncError(
             "mounts into a container that runs need open_tree(2), move_mount(2) and mount_setattr(2)",
             remedy=rules.OLD,
+            code="unsupported",
         )
     report = Report()
     running_rules.check_add(config, report)
@@ -148,6 +154,7 @@ class _Container:
                 raise PyruncError(
                     "the container has no mount namespace of its own",
                     remedy="what is mounted here shows in it",
+                    code="unsupported",
                 )
             if (owner := open_owner(self.joins["mount"])) >= 0:
                 self.joins["user"] = owner

@@ -124,7 +124,7 @@ def await_exec(
             talk.go()
             message = talk.hear()
         if message is not None:
-            raise PyruncError(f"pyrunc-init said {message.said} where nothing was due")
+            raise PyruncError(f"pyrunc-init said {message.said} where nothing was due", code="init-protocol")
     except PyruncError as error:
         # Where a step has failed init ends by itself, with its own exit status. Unless it is not itself any more.
         if not (isinstance(error, StepFailed) and wait_end(pidfd, _ENDING)):
@@ -165,7 +165,9 @@ def _hand_over_listener(
 
     profile = config.get("linux", {}).get("seccomp")
     if not profile or not notifies(profile):
-        raise PyruncError("pyrunc-init has a seccomp listener, which linux.seccomp does not ask for")
+        raise PyruncError(
+            "pyrunc-init has a seccomp listener, which linux.seccomp does not ask for", code="init-protocol"
+        )
     hand_over(message, pidfd, profile, record, status, pid)
 
 

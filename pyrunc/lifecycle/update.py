@@ -63,6 +63,7 @@ def _changed(config: Config, resources: Any, shares: dict[str, Any], source: str
         raise PyruncError(
             "updating a non-existent Intel RDT configuration is not supported",
             remedy="create the container with linux.intelRdt",
+            code="unsupported",
         )
     try:
         # The shape first, by the rules for config.json: the rest relies on the types.
@@ -96,6 +97,7 @@ def _set_resources(record: Record, config: Config, resources: Resources, undo: U
         raise PyruncError(
             f"linux.resources.{next(iter(change))}: container {record.id} has no cgroup",
             remedy="create it with another --cgroup-manager than disabled",
+            code="no-cgroup",
         )
     restore(record.cgroup).update(change, before, undo.push)
 

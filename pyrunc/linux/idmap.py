@@ -155,6 +155,7 @@ def _compare(where: str, path: str, mappings: Sequence[IDMapping]) -> None:
         raise PyruncError(
             f"{where}: differs from the map of the joined user namespace",
             remedy="leave the mappings out where linux.namespaces gives a path",
+            code="invalid-config",
         )
 
 
@@ -187,4 +188,5 @@ def _map_by_program(name: str, pid: int, mappings: Sequence[IDMapping]) -> None:
         raise PyruncError(
             f"{' '.join(words)}: exit status {status}: {said.decode(errors='replace').strip()}",
             remedy=f"give this user a range in /etc/sub{name[3:6]}",
+            code="helper-failed",
         )

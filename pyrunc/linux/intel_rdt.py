@@ -82,6 +82,7 @@ def mount_point(table: bytes | None = None) -> str:
     raise PyruncError(
         "linux.intelRdt: resctrl is not mounted",
         remedy="mount -t resctrl resctrl /sys/fs/resctrl, if processor and kernel have it",
+        code="unsupported",
     )
 
 
@@ -102,6 +103,7 @@ class Group:
             raise PyruncError(
                 f'linux.intelRdt: the container\'s id "{container_id}" cannot be a closID: {why}',
                 remedy="give linux.intelRdt.closID",
+                code="invalid-config",
             )
         self.directory = mount if closid == ROOT else f"{mount}/{closid or container_id}"
         monitored = wanted.get("enableMonitoring", False)
@@ -133,6 +135,7 @@ class Group:
             raise PyruncError(
                 f"linux.intelRdt.enableMonitoring: {self.monitor} exists already",
                 remedy="no other container has this id; if nobody uses the group, remove it",
+                code="exists",
             )
 
     def record(self) -> dict[str, Any]:
@@ -238,6 +241,7 @@ class Group:
                         else f"there is no {resource}:{domain}"
                     ),
                     remedy="give another closID, or none of l3CacheSchema, memBwSchema, schemata to use it as it is",
+                    code="exists",
                 )
 
     def _same(self, resource: str, wanted: str, has: str) -> bool:

@@ -99,7 +99,9 @@ class Conversation:
             if not data:
                 return None
             if len(data) < _SIZE:
-                raise PyruncError(f"pyrunc-init said {len(data)} bytes that are no message")
+                raise PyruncError(
+                    f"pyrunc-init said {len(data)} bytes that are no message", code="init-protocol"
+                )
             said, step, value = unpack_from(_MESSAGE, data)
             if said == SAY_FAILED:
                 raise self._failure(step, value, data[_SIZE:])
@@ -128,9 +130,13 @@ class Conversation:
             try:
                 label, path = self.text(step)
             except IndexError:
-                return PyruncError(f"pyrunc-init said that its step {step} failed, and it has none")
+                return PyruncError(
+                    f"pyrunc-init said that its step {step} failed, and it has none", code="init-protocol"
+                )
         if not 0 <= number <= ERRNO_MAX:
-            return PyruncError(f"{label}: pyrunc-init said that it failed with the errno {number}")
+            return PyruncError(
+                f"{label}: pyrunc-init said that it failed with the errno {number}", code="init-protocol"
+            )
         failure = StepFailed(label, number, detail, path, step)
         failure.output = self.output
         return failure
@@ -143,7 +149,8 @@ class Conversation:
         if message.said != said or (value is not None and message.value != value):
             raise PyruncError(
                 f"pyrunc-init said {_NAMES.get(message.said, message.said)} {message.value} "
-                f"where {_NAMES[said]} {value} was due"
+                f"where {_NAMES[said]} {value} was due",
+                code="init-protocol",
             )
         return message
 

@@ -117,7 +117,7 @@ def spawn(program: Program, flags: int, supplies: Mapping[str, int], cgroup: int
         if name.startswith("reserved-"):  # a number that init will use for its own, and nothing else may take
             given[name] = image  # sealed: nothing can be done to it
         if name not in given:
-            raise PyruncError(f"no descriptor was supplied for the program's slot {name}")
+            raise PyruncError(f"no descriptor was supplied for the program's slot {name}", code="internal")
         sources.append(given[name])
     words = [ffi.new("char[]", b"pyrunc-init"), ffi.new("char[]", b"%d" % program_slot), ffi.NULL]
     request = ffi.new(

@@ -25,17 +25,23 @@ def parse(given: Sequence[str]) -> dict[str, str]:
         if not colon:
             names, path = "", text
             if len(given) > 1:
-                raise PyruncError(f"invalid --cgroup argument: {text} (missing <controller>: prefix)")
+                raise PyruncError(
+                    f"invalid --cgroup argument: {text} (missing <controller>: prefix)", code="usage"
+                )
         if ":" in path or (colon and not names):
             raise PyruncError(
-                f"invalid --cgroup argument: {text}", remedy="write [CONTROLLER[,CONTROLLER]:]PATH"
+                f"invalid --cgroup argument: {text}",
+                remedy="write [CONTROLLER[,CONTROLLER]:]PATH",
+                code="usage",
             )
         parts = [part for part in path.split("/") if part not in ("", ".")]
         if ".." in parts or "\0" in path or "\n" in path:
-            raise PyruncError(f"invalid --cgroup argument: {path!r} is not a sub cgroup path")
+            raise PyruncError(f"invalid --cgroup argument: {path!r} is not a sub cgroup path", code="usage")
         for name in names.split(","):
             if name in found:
-                raise PyruncError(f"invalid --cgroup argument(s): controller {name} specified multiple times")
+                raise PyruncError(
+                    f"invalid --cgroup argument(s): controller {name} specified multiple times", code="usage"
+                )
             found[name] = "/".join(parts)
     return found
 

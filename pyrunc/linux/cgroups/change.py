@@ -155,6 +155,7 @@ def _settle_idle(wanted: dict[str, Any], whole: Resources) -> None:
             raise PyruncError(
                 "linux.resources.cpu.shares: the cgroup is idle (cpu.idle is 1), and has no shares",
                 remedy="set cpu.idle to 0 too",
+                code="invalid-config",
             )
         wanted["cpu"] = {name: value for name, value in cpu.items() if name != "shares"}
 

@@ -37,6 +37,7 @@ class Manager:
             raise PyruncError(
                 f"{path}: a limit needs a cgroup, and cgroups are disabled",
                 remedy="remove it, or leave --cgroup-manager disabled out",
+                code="no-cgroup",
             )
 
     def update(self, change: Resources, before: Resources, push: Push) -> None:
@@ -67,7 +68,7 @@ class Manager:
 
     def descend(self, below: Mapping[str, str]) -> None:
         """Impossible."""
-        raise PyruncError("--cgroup: this container has no cgroup", remedy="leave it out")
+        raise PyruncError("--cgroup: this container has no cgroup", remedy="leave it out", code="no-cgroup")
 
     def paths(self) -> dict[str, str]:
         """None."""
@@ -90,11 +91,15 @@ class Manager:
 
     def freeze(self) -> None:
         """Impossible."""
-        raise PyruncError("the container cannot be paused: it has no cgroup", remedy="create it with one")
+        raise PyruncError(
+            "the container cannot be paused: it has no cgroup", remedy="create it with one", code="no-cgroup"
+        )
 
     def thaw(self) -> None:
         """Impossible."""
-        raise PyruncError("the container cannot be resumed: it has no cgroup", remedy="create it with one")
+        raise PyruncError(
+            "the container cannot be resumed: it has no cgroup", remedy="create it with one", code="no-cgroup"
+        )
 
     def frozen(self) -> bool:
         """Never."""

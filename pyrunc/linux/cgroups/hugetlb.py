@@ -28,6 +28,7 @@ def limit(home: str, limits: Sequence[Mapping[str, Any]], version: int) -> None:
             raise PyruncError(
                 f"linux.resources.hugepageLimits[{index}].pageSize: this kernel has no huge pages of {size}",
                 remedy=f"use one of {', '.join(known)}" if known else "the kernel has no huge pages at all",
+                code="unsupported",
             )
         for name in (f"hugetlb.{size}.rsvd.{suffix}", f"hugetlb.{size}.{suffix}"):
             try:

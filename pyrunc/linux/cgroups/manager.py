@@ -180,6 +180,7 @@ def choose(
         raise PyruncError(
             "linux.resources.unified: this host has cgroup v1, which has no unified hierarchy",
             remedy="use the properties for each controller",
+            code="unsupported",
         )
     from pyrunc.linux.cgroups.v1 import manager as v1
 
@@ -207,7 +208,9 @@ def restore(record: Mapping[str, Any] | None) -> Manager:
 
 def _no_hierarchy() -> PyruncError:
     return PyruncError(
-        "no cgroup hierarchy is mounted on this host", remedy="mount cgroup2 on /sys/fs/cgroup"
+        "no cgroup hierarchy is mounted on this host",
+        remedy="mount cgroup2 on /sys/fs/cgroup",
+        code="unsupported",
     )
 
 

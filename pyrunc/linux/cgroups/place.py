@@ -47,7 +47,7 @@ def place(cgroups_path: str, container_id: str, hierarchy: Hierarchy, version: i
     cannot have controllers for its children. Raises PyruncError.
     """
     if wrong := fault(cgroups_path):
-        raise PyruncError(f"linux.cgroupsPath {cgroups_path!r} {wrong}")
+        raise PyruncError(f"linux.cgroupsPath {cgroups_path!r} {wrong}", code="invalid-config")
     path = clean(cgroups_path) or container_id
     if cgroups_path.startswith("/"):
         return f"/{path}"

@@ -70,7 +70,9 @@ def read(manager: Manager) -> Data:
     homes = paths.values()
     if not any(os.path.isdir(home) for home in homes):
         raise PyruncError(
-            f"the container's cgroup {next(iter(homes))} is gone", remedy="the container has ended or left it"
+            f"the container's cgroup {next(iter(homes))} is gone",
+            remedy="the container has ended or left it",
+            code="no-cgroup",
         )
     return data
 

@@ -129,7 +129,11 @@ def pids(path: str) -> list[int]:
 def refuse_own(path: str) -> None:
     """Raise PyruncError if this very process is in `path` or below: it could freeze that, but not thaw it again."""
     if os.getpid() in pids(path):
-        raise PyruncError(f"freeze cgroup {path}: this process is in it", remedy="move it elsewhere first")
+        raise PyruncError(
+            f"freeze cgroup {path}: this process is in it",
+            remedy="move it elsewhere first",
+            code="cannot-freeze",
+        )
 
 
 def _of_threads(cgroup: str, above: int | None) -> list[int]:

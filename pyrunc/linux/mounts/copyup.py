@@ -119,6 +119,7 @@ def _copy_in_child(
         raise PyruncError(
             f"{step}: ended by signal {-status}" if status < 0 else f"{step}: failed",
             remedy="raise linux.resources.memory.limit" if status == -9 else "",
+            code="helper-failed",
         )
 
 

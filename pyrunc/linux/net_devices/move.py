@@ -103,7 +103,9 @@ class Device:
         host.move(link.index, self.namespaces.container_namespace, inside, step)
         moved = _newest(container, self.there, link)
         if moved is None:
-            raise PyruncError(f"{step}: it is not there", remedy="did somebody take it away?")
+            raise PyruncError(
+                f"{step}: it is not there", remedy="did somebody take it away?", code="invalid-config"
+            )
         # Before it is up, so that it never is without them.
         self._settle(container, moved, f"network device {moved.name} in the container")
         container.bring_up(moved.index, f"{self.path}: bring up network device {moved.name} in the container")
@@ -120,7 +122,9 @@ class Device:
         container.move(moved.index, self.namespaces.host_namespace, name, step)
         returned = _newest(host, there, link)
         if returned is None:
-            raise PyruncError(f"{step}: it is not there", remedy="did somebody take it away?")
+            raise PyruncError(
+                f"{step}: it is not there", remedy="did somebody take it away?", code="invalid-config"
+            )
         self._settle(host, returned, f"the returned network device {returned.name}")
         if link.up:
             host.bring_up(returned.index, f"bring up the returned network device {returned.name}")
@@ -144,6 +148,7 @@ def move(config: Config, init: int, undo: Callable[[Callable[[], object]], None]
         raise PyruncError(
             "linux.netDevices: the container is in the network namespace of pyrunc",
             remedy="give it another in linux.namespaces",
+            code="invalid-config",
         )
     for outside, wanted in (config.get("linux", {}).get("netDevices") or {}).items():
         path = member("linux.netDevices", outside)

@@ -127,7 +127,7 @@ def _architectures(profile: Seccomp) -> dict[str, int]:
         machine = machine.replace("mips", "mipsel")  # uname(2) has one name for both
     family = ARCHITECTURES.get(machine)
     if family is None:
-        raise PyruncError(f"linux.seccomp: this machine ({machine}) is not supported", code="missing")
+        raise PyruncError(f"linux.seccomp: this machine ({machine}) is not supported", code="unsupported")
     wanted = {name.removeprefix("SCMP_ARCH_") for name in profile.get("architectures") or ()}
     native = next(iter(family))
     return {name: token for name, token in family.items() if name == native or name in wanted}

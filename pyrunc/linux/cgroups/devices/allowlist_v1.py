@@ -85,6 +85,7 @@ def writes(normal: Table, current: str | None) -> Writes:
         "linux.resources.devices: cgroup v1 cannot hold these rules: some narrow ones allow what a wider one "
         "denies and others deny what a wider one allows",
         remedy="list only what is allowed after one rule that denies everything, or the other way round",
+        code="unsupported",
     )
 
 

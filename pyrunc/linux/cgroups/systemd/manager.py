@@ -231,6 +231,7 @@ class Manager(v2.Manager):
             raise PyruncError(
                 f"systemd put the container not into {self.home}, where its limits are going to be",
                 remedy=f"`systemctl status {self.service.unit.name}` shows where it is",
+                code="systemd",
             )
         self.fresh = True  # of device programs: systemd's own does not count, it stays beside
         if not set(needed(resources)) <= set(files.read(self.home, "cgroup.controllers").split()):
@@ -307,6 +308,7 @@ def at(
         raise PyruncError(
             "the systemd cgroup manager of an ordinary user needs cgroup v2",
             remedy="use --cgroup-manager cgroupfs, or boot with systemd.unified_cgroup_hierarchy=1",
+            code="unsupported",
         )
     systemd = Systemd(rootless)
     path = systemd.control_group() + wanted.path

@@ -61,9 +61,15 @@ def of_annotations(annotations: Mapping[str, str]) -> Properties:
             continue
         where = f"annotations[{key!r}]"
         if len(name) < 3 or not (name.isalpha() and name.isascii()):
-            raise PyruncError(f"{where}: {name!r} is no property's name", remedy="use at least three letters")
+            raise PyruncError(
+                f"{where}: {name!r} is no property's name",
+                remedy="use at least three letters",
+                code="invalid-config",
+            )
         if name in _OURS:
-            raise PyruncError(f"{where}: {name} is pyrunc's to set", remedy="remove the annotation")
+            raise PyruncError(
+                f"{where}: {name} is pyrunc's to set", remedy="remove the annotation", code="invalid-config"
+            )
         from pyrunc.linux.cgroups.systemd.gvariant import parse
 
         try:
@@ -75,6 +81,7 @@ def of_annotations(annotations: Mapping[str, str]) -> Properties:
             raise PyruncError(
                 f"{where}: {text!r} is not a value: {error}",
                 remedy="write it as GVariant text, such as \"uint64 5\" or \"['a', 'b']\"",
+                code="invalid-config",
             ) from None
         found[name] = kind, value
     return found

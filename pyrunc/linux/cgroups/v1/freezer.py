@@ -29,7 +29,11 @@ def freeze(home: str, patience: float = PATIENCE) -> None:
     try:
         while not _freezes(home):
             if time.monotonic() > until:
-                raise PyruncError(f"freeze cgroup {home}: its processes do not stop", remedy="try again")
+                raise PyruncError(
+                    f"freeze cgroup {home}: its processes do not stop",
+                    remedy="try again",
+                    code="cannot-freeze",
+                )
             thaw(home)
             time.sleep(2 * LONGEST)
     except BaseException:

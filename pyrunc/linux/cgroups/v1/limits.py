@@ -69,6 +69,7 @@ def cpu(home: str, values: Resources) -> None:
             raise PyruncError(
                 f"linux.resources.cpu.shares: the kernel made {kept} of {shares}",
                 remedy=f"the {'least' if kept > shares else 'most'} it takes is {kept}",
+                code="unsupported",
             )
     if idle:
         write(home, "cpu.idle", str(idle), "cpu.idle")
@@ -244,6 +245,7 @@ def _kernel_memory(home: str, values: Resources) -> None:
             raise PyruncError(
                 f"linux.resources.memory.{key}: this kernel took the limit {value} in {name} without setting it",
                 remedy="kernel memory counts as memory: leave it out and use linux.resources.memory.limit",
+                code="unsupported",
             )
 
 

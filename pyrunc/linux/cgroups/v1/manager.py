@@ -109,11 +109,13 @@ class Manager:
                 raise PyruncError(
                     f"--cgroup: unknown controller {controller}",
                     remedy="this container has " + ", ".join(name for name in self.paths() if name),
+                    code="usage",
                 )
             for home in homes:
                 if found.setdefault(home.top, path) != path:
                     raise PyruncError(
-                        f"--cgroup: {controller} shares its hierarchy, which {found[home.top]} is for"
+                        f"--cgroup: {controller} shares its hierarchy, which {found[home.top]} is for",
+                        code="usage",
                     )
         for home in self.homes:
             if path := found.get(home.top, ""):
@@ -148,11 +150,13 @@ class Manager:
             raise PyruncError(
                 f"container's cgroup is not empty: {len(inside)} process(es) found",
                 remedy=f"{home.path} holds process {inside[0]}: end it or use another linux.cgroupsPath",
+                code="cgroup-in-use",
             )
         if "freezer" in home.controllers and files.read(home.path, "freezer.state") != "THAWED":
             raise PyruncError(
                 "container's cgroup unexpectedly frozen",
                 remedy=f"write THAWED to freezer.state in {home.path}",
+                code="cgroup-in-use",
             )
         if "cpuset" in home.controllers:
             limits.fill_cpuset(home.path, home.top)
@@ -202,6 +206,7 @@ class Manager:
             raise PyruncError(
                 "linux.resources.unified: this container has no cgroup v2, only cgroup v1",
                 remedy="use the properties for each controller",
+                code="unsupported",
             )
         need = needed(resources)
         for controller, property_path in need.items():
@@ -209,12 +214,14 @@ class Manager:
                 raise PyruncError(
                     f'{property_path}: the cgroup controller "{controller}" is bound to cgroup v1 on this host',
                     remedy="use the properties for each controller",
+                    code="unsupported",
                 )
             if controller not in offered:
                 named = "blkio" if controller == "io" else controller
                 raise PyruncError(
                     f'{property_path}: the cgroup controller "{named}" is not available on this host',
                     remedy="remove the property, or mount the controller if the kernel has it (see /proc/cgroups)",
+                    code="unsupported",
                 )
         if home is not None:
             from pyrunc.linux.cgroups.v2 import controllers
@@ -259,6 +266,7 @@ class Manager:
             raise PyruncError(
                 'linux.resources.devices: the cgroup controller "devices" is not available on this host',
                 remedy="mount it, or allow every device",
+                code="unsupported",
             )
 
     # -- processes -------------------------------------------------------------------------------------
@@ -355,7 +363,8 @@ class Manager:
 
             return freezer_v2, home
         raise PyruncError(
-            'the container cannot be paused: the cgroup controller "freezer" is not available to it'
+            'the container cannot be paused: the cgroup controller "freezer" is not available to it',
+            code="cannot-freeze",
         )
 
     def freeze(self) -> None:

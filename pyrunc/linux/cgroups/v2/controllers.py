@@ -76,9 +76,11 @@ def demand(home: str, need: Mapping[str, str]) -> None:
             raise PyruncError(
                 f'{path}: the cgroup controller "{controller}" does not work in the threaded cgroup {home}',
                 remedy="use a linux.cgroupsPath below a domain cgroup",
+                code="unsupported",
             )
         raise PyruncError(
             f'{path}: the cgroup controller "{controller}" is not available in {home}',
             remedy=f"enable it in cgroup.subtree_control of {os.path.dirname(home)} and the cgroups above it, if "
             "cgroup.controllers of the topmost lists it",
+            code="unsupported",
         )

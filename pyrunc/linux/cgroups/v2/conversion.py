@@ -36,9 +36,11 @@ def swap_max(limit: int, swap: int) -> int | None:
     if swap == -1:
         return -1
     if limit <= 0:
-        raise PyruncError("linux.resources.memory.swap: is set without a memory limit")
+        raise PyruncError("linux.resources.memory.swap: is set without a memory limit", code="invalid-config")
     if swap < limit:
-        raise PyruncError(f"linux.resources.memory.swap: {swap} is below the memory limit {limit}")
+        raise PyruncError(
+            f"linux.resources.memory.swap: {swap} is below the memory limit {limit}", code="invalid-config"
+        )
     return swap - limit
 
 

@@ -20,7 +20,9 @@ def freeze(home: str, patience: float = PATIENCE) -> None:
     write(home, "cgroup.freeze", "1")
     try:
         if not _freezes(home, time.monotonic() + patience):
-            raise PyruncError(f"freeze cgroup {home}: its processes do not stop", remedy="try again")
+            raise PyruncError(
+                f"freeze cgroup {home}: its processes do not stop", remedy="try again", code="cannot-freeze"
+            )
     except BaseException:
         thaw(home)
         raise

@@ -44,5 +44,6 @@ def _weight(weight: int, bfq: bool, name: str) -> int:
         raise PyruncError(
             f"linux.resources.blockIO.{name}: is {weight}, which io.weight cannot hold",
             remedy="use 10 to 1000",
+            code="unsupported",
         )
     return io_weight(weight)

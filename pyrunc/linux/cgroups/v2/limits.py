@@ -69,6 +69,7 @@ def refuse_unholdable(resources: Resources) -> None:
         raise PyruncError(
             f"cgroup v2 cannot hold {', '.join(values)}",
             remedy="remove it from the configuration; only cgroup v1 has it",
+            code="unsupported",
         )
 
 
@@ -139,6 +140,7 @@ def cpuset(home: str, values: Resources) -> None:
                 raise PyruncError(
                     f"linux.resources.cpu.{key}: {value} became {effective} in {home}",
                     remedy=f"that is what {name} of its parents allows",
+                    code="unsupported",
                 )
 
 
@@ -192,6 +194,7 @@ def _check_usage(home: str, limit: int, swap: int) -> None:
             raise PyruncError(
                 f"linux.resources.memory.{key}: {value} is below the current usage of {used} in {home}",
                 remedy="raise the limit, or drop memory.checkBeforeUpdate to let the kernel reclaim or kill",
+                code="in-use",
             )
 
 

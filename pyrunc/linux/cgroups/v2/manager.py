@@ -84,6 +84,7 @@ class Manager:
                 raise PyruncError(
                     f"--cgroup: unknown controller {controller}",
                     remedy="cgroup v2 takes a path without controllers",
+                    code="usage",
                 )
         if path := below.get("", ""):
             self.home = f"{self._existing()}/{path}"
@@ -116,10 +117,13 @@ class Manager:
             raise PyruncError(
                 f"container's cgroup is not empty: {len(inside)} process(es) found",
                 remedy=f"{self.home} holds process {inside[0]}: end it or use another linux.cgroupsPath",
+                code="cgroup-in-use",
             )
         if files.keyed(files.read(self.home, "cgroup.events"), "frozen"):
             raise PyruncError(
-                "container's cgroup unexpectedly frozen", remedy=f"write 0 to cgroup.freeze in {self.home}"
+                "container's cgroup unexpectedly frozen",
+                remedy=f"write 0 to cgroup.freeze in {self.home}",
+                code="cgroup-in-use",
             )
 
     def _delegate(self) -> None:
@@ -150,7 +154,9 @@ class Manager:
 
     def _refuse(self, resources: Resources) -> None:
         for path in needed(resources).values():
-            raise PyruncError(f"{path}: this container has no cgroup", remedy="set linux.cgroupsPath")
+            raise PyruncError(
+                f"{path}: this container has no cgroup", remedy="set linux.cgroupsPath", code="no-cgroup"
+            )
 
     def update(self, change: Resources, before: Resources, push: Push) -> None:
         """Write what changes, and replace the device program."""
@@ -247,7 +253,9 @@ class Manager:
     def _existing(self) -> str:
         if not self.home:
             raise PyruncError(
-                "the container cannot be paused: it has no cgroup", remedy="set linux.cgroupsPath"
+                "the container cannot be paused: it has no cgroup",
+                remedy="set linux.cgroupsPath",
+                code="no-cgroup",
             )
         return self.home
 
