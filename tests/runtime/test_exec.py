@@ -276,8 +276,11 @@ def test_detached_failure_is_told(container: Container) -> None:
     program = container.bundle.rootfs / "bin" / "not-a-program"
     program.write_text("neither ELF nor script")
     program.chmod(0o755)
-    done = container.exec(["not-a-program"], "--detach").fails("exec failed", "exec format error")
+    file = container.runtime.folder / "pid"
+    flags = ["--detach", "--pid-file", str(file)]
+    done = container.exec(["not-a-program"], *flags).fails("exec failed", "exec format error")
     assert done.status == 255
+    assert not file.exists()
     no_second_process(container)
 
 
