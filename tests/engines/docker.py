@@ -46,6 +46,7 @@ class Docker(DockerLike):
             "default-ulimits": {"nofile": limit},
             "exec-opts": [f"native.cgroupdriver={'systemd' if SYSTEMD else 'cgroupfs'}"],
             "live-restore": True,
+            "experimental": True,  # docker checkpoint
             "bridge": "none",
             "iptables": False,
             "ip6tables": False,

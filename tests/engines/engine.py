@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.engines.daemon import Daemon
 from tests.engines.terminal import Terminal
-from tests.support import footprint, scratch
+from tests.support import criu, footprint, scratch
 from tests.support.patience import patient
 from tests.support.payload import Testimony
 from tests.support.runtime import SESSION, SYSTEMD, Outcome, wait_for
@@ -77,7 +77,13 @@ class Engine:
         if SYSTEMD:  # the name of a slice, in which "-" would mean one within another
             self.tag = self.tag.replace("-", "_")
         self.daemon: Daemon | None = None
-        self.env = {"PATH": PROGRAMS, "TERM": "xterm", **SESSION, "HOME": str(self.folder)}
+        programs = criu.folder()
+        self.env = {
+            "PATH": f"{programs}:{PROGRAMS}" if programs else PROGRAMS,
+            "TERM": "xterm",
+            **SESSION,
+            "HOME": str(self.folder),
+        }
 
     @property
     def cgroup_parent(self) -> str:

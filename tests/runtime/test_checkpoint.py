@@ -562,3 +562,23 @@ def test_an_ordinary_user(runtime: Runtime, images: Path) -> None:
     user = runtime.as_user(200000, 200000)
     for verb in ("checkpoint", "restore"):
         user.verb(verb, "--image-path", str(images), user.new_id()).fails("rootless")
+
+
+def test_a_root_below_shared_mounts(runtime: Runtime, images: Path) -> None:
+    """As everywhere on a host with systemd: the container's root is a slave of the host's, before and after."""
+    bundle = runtime.bundle()
+    for words in (["--bind", str(bundle.rootfs), str(bundle.rootfs)], ["--make-shared", str(bundle.rootfs)]):
+        subprocess.run(["mount", *words], check=True)
+
+    def masters(container: Container) -> list[str]:
+        lines = Path(f"/proc/{container.pid}/mountinfo").read_text().splitlines()
+        (root,) = [line.split() for line in lines if line.split()[4] == "/"]
+        return [word for word in root if word.startswith(("master:", "shared:"))]
+
+    container = counting(runtime, bundle)
+    before = masters(container)
+    assert before and before[0].startswith("master:")
+    container.checkpoint(images).ok()
+    container.restore(images).ok()
+    goes_on(container)
+    assert masters(container) == before

@@ -17,8 +17,8 @@ from pyrunc.kernel.constants import (
     AT_FDCWD,
     CLOSE_RANGE_CLOEXEC,
     MS_BIND,
-    MS_PRIVATE,
     MS_REC,
+    MS_SLAVE,
     O_CLOEXEC,
     O_DIRECTORY,
     O_NOFOLLOW,
@@ -121,8 +121,9 @@ def plan(path: str, environment: Sequence[bytes], around: Surroundings) -> Progr
 
 def _plan_root(program: Program, root: str, point: str) -> None:
     """Emit binding the root file system on `point`, by a descriptor: the last component must be no link meanwhile."""
+    # Not private: where the host's root is shared, the container's is its slave, and criu takes that from this one.
     program.call(
-        "mount", 0, "/", 0, MS_REC | MS_PRIVATE, 0, step="keep the mounts of the restore from the host"
+        "mount", 0, "/", 0, MS_REC | MS_SLAVE, 0, step="keep the mounts of the restore from the host"
     )
     _plan_directory(program, root, _ROOT, O_PATH | O_NOFOLLOW)
     source = f"/proc/self/fd/{program.inherit(_ROOT)}"
