@@ -14,6 +14,9 @@ from pyrunc.store.record import CORE, LAYOUT
 from tests.support import footprint
 from tests.support.runtime import Container, Runtime
 
+#: Without a record only its cgroup tells which processes are the container's, and an ordinary user may have none.
+pytestmark = pytest.mark.needs_root
+
 
 def running(runtime: Runtime) -> Container:
     container = runtime.container(runtime.bundle().sleeper())
@@ -114,7 +117,6 @@ def test_a_copy_of_a_directory(runtime: Runtime) -> None:
     assert container.status == "running"
 
 
-@pytest.mark.needs_root
 @pytest.mark.parametrize("sound", [True, False])
 def test_what_is_mounted_in_the_directory(runtime: Runtime, sound: bool) -> None:
     """It is unmounted; nothing in it is removed."""

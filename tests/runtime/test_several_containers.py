@@ -105,6 +105,7 @@ def test_list_of_named_ones(runtime: Runtime, three: list[Container]) -> None:
     runtime.verb("list", unknown).fails("does not exist")
 
 
+@pytest.mark.needs_root
 def test_kill_all(runtime: Runtime) -> None:
     """Every process gets the signal; without --all the first one only, and that is deaf to it."""
     with runtime.running(runtime.bundle().ask("orphan", "sleep")) as container:
@@ -118,6 +119,7 @@ def test_kill_all(runtime: Runtime) -> None:
         assert container.status == "running"
 
 
+@pytest.mark.needs_root
 def test_kill_all_of_what_outlived_the_first_process(runtime: Runtime) -> None:
     """containerd's shim calls it so when the first process of a container without a PID namespace has ended."""
     container = runtime.container(runtime.bundle().without_namespace("pid").ask("orphan", "exit 0"))
