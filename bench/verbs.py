@@ -8,7 +8,7 @@ import time
 
 from bench.contenders import Contender, Failed, timed, turns
 
-VERBS = ("run", "create", "start", "state", "kill", "delete")
+VERBS = ("run", "create", "start", "state", "exec", "kill", "delete")
 
 #: Rounds before the first that counts: page cache, the runtimes' own caches.
 WARM_UP = 3
@@ -46,6 +46,7 @@ def life(contender: Contender) -> dict[str, float]:
     one["create"] = contender.create(id)
     one["start"] = contender.must("start", id)
     one["state"] = contender.must("state", id)
+    one["exec"] = contender.must("exec", id, "true")
     one["kill"] = contender.must("kill", id, "KILL")
     wait_stopped(contender, id)
     one["delete"] = contender.must("delete", id)

@@ -26,7 +26,6 @@ from pyrunc.linux.cpu_affinity import Initial
 from pyrunc.linux.environment import needs_home
 from pyrunc.linux.limits import own_limits
 from pyrunc.linux.namespaces import apart, has
-from pyrunc.linux.seccomp import filter_of, notifies
 from pyrunc.linux.signals import SIGKILL, send
 from pyrunc.plan.exec import Joining, compile_exec
 from pyrunc.plan.host import probe
@@ -160,7 +159,7 @@ class Joiner:
             early=bool(self._early),
             frozen=self._frozen,
         )
-        bpf = filter_of(config, request.store.root)
+        bpf = _filter(config, request)
         self._program = compile_exec(config, host, joining, bpf, self._manager)
         request.log.debug(f"compiled the process to {len(self._program)} steps")
 
@@ -198,7 +197,11 @@ class Joiner:
     def _listener(self) -> None:
         """Give the seccomp agent its listener, where the filter is loaded before the process is ready."""
         profile = self._config.get("linux", {}).get("seccomp")
-        if not profile or self._config["process"].get("noNewPrivileges") or not notifies(profile):
+        if not profile or self._config["process"].get("noNewPrivileges"):
+            return
+        from pyrunc.linux.seccomp import notifies
+
+        if not notifies(profile):
             return
         from pyrunc.lifecycle.seccomp_agent import hand_over
 
@@ -332,6 +335,14 @@ def _manager(request: ExecRequest, record: Record) -> Manager:
 
         manager.descend(parse(request.cgroups))
     return manager
+
+
+def _filter(config: Config, request: ExecRequest) -> bytes | None:
+    if not config.get("linux", {}).get("seccomp"):
+        return None
+    from pyrunc.linux.seccomp import filter_of
+
+    return filter_of(config, request.store.root)
 
 
 def _home(config: Config, root: int) -> str:

@@ -281,17 +281,16 @@ def plan_switch(config: Config, host: Host, program: Program, root: Register) ->
     program.call("chdir", "/", step="go to / of the container", of="root.path")
 
 
-def plan_follow(config: Config, program: Program) -> None:
-    """Emit going to the root of the container, for a process that has joined its namespaces (setns(2)).
+def plan_follow(program: Program) -> None:
+    """Emit going to the root of a container without a mount namespace, for a process that joins it (setns(2)).
 
-    With its mount namespace comes its root. Without one the root is that of the container's first process, which the
-    runtime has opened for the slot "root".
+    It is that of the container's first process, which the runtime has opened for the slot "root". A mount namespace
+    would bring its root along.
     """
-    if not has(config, "mount"):
-        root = program.inherit("root")
-        program.call("fchdir", root, step="enter the container's root", of="root.path")
-        program.call("chroot", ".", step="change the root", of="root.path")
-        program.call("close", root, step="close the root")
+    root = program.inherit("root")
+    program.call("fchdir", root, step="enter the container's root", of="root.path")
+    program.call("chroot", ".", step="change the root", of="root.path")
+    program.call("close", root, step="close the root")
 
 
 def _plan_pivot(config: Config, program: Program, root: Register) -> None:

@@ -82,10 +82,8 @@ def plan_console(config: Config, host: Host, program: Program, root: Register) -
     return slave
 
 
-def plan_pty(config: Config, program: Program, root: Register) -> Register | None:
+def plan_pty(config: Config, program: Program, root: Register) -> Register:
     """Emit the same for a process that joins the container later: /dev/console stays the first process's."""
-    if not config["process"].get("terminal"):
-        return None
     master, slave = _plan_pair(config, Points(program, root))
     _plan_send(program, master)
     return slave

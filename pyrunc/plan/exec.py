@@ -34,14 +34,9 @@ from pyrunc.linux import (
     cwd,
     environment,
     executable,
-    idmap,
     keyring,
     limits,
     namespaces,
-    personality,
-    rootfs,
-    seccomp,
-    terminal,
 )
 from pyrunc.plan.program import TALK, Program
 from pyrunc.plan.talk import PRIORITIES, READY, hear, say
@@ -163,25 +158,11 @@ def _plan_inside(config: Config, host: Host, joining: Joining, program: Program,
     The terminal is made while ids are root's, for the owner of a pty is who opens it. The working directory is entered
     as root first, see `cwd`. The policy for memory in the cgroup, and before a filter, which may refuse it.
     """
-    rootfs.plan_follow(config, program)
-    idmap.plan_root(config, program)
-    _plan_hidden(program)
+    _plan_seldom(config, host, program)
     if joining.keyring:
         keyring.plan_join(joining.keyring, program)
-    personality.plan(config, host, program)
-    if config.get("linux", {}).get("memoryPolicy"):
-        from pyrunc.linux import memory_policy
-
-        memory_policy.plan(config, host, program)
     if config["process"].get("terminal"):
-        root = program.register()
-        flags = O_PATH | O_DIRECTORY | O_CLOEXEC
-        program.call("openat", AT_FDCWD, "/", flags, step="open the container's root", into=root)
-        slave = terminal.plan_pty(config, program, root)
-        program.call("close", root, step="close the container's root")
-        program.release(root)
-        if slave is not None:
-            terminal.plan_stdio(program, slave)
+        _plan_terminal(config, program)
     credentials.plan_stdio_owner(config, host, program)
     envp, _ = environment.plan(config, program)
     if joining.early:
@@ -201,6 +182,40 @@ def _plan_inside(config: Config, host: Host, joining: Joining, program: Program,
     return envp
 
 
+def _plan_seldom(config: Config, host: Host, program: Program) -> None:
+    """Emit what few containers have; whose rooms are not even loaded without."""
+    linux = config.get("linux", {})
+    if not namespaces.has(config, "mount"):
+        from pyrunc.linux import rootfs
+
+        rootfs.plan_follow(program)
+    if namespaces.has(config, "user"):
+        from pyrunc.linux import idmap
+
+        idmap.plan_root(config, program)
+        _plan_hidden(program)
+    if linux.get("personality"):
+        from pyrunc.linux import personality
+
+        personality.plan(config, host, program)
+    if linux.get("memoryPolicy"):
+        from pyrunc.linux import memory_policy
+
+        memory_policy.plan(config, host, program)
+
+
+def _plan_terminal(config: Config, program: Program) -> None:
+    from pyrunc.linux import terminal
+
+    root = program.register()
+    flags = O_PATH | O_DIRECTORY | O_CLOEXEC
+    program.call("openat", AT_FDCWD, "/", flags, step="open the container's root", into=root)
+    slave = terminal.plan_pty(config, program, root)
+    program.call("close", root, step="close the container's root")
+    program.release(root)
+    terminal.plan_stdio(program, slave)
+
+
 def _plan_visible(config: Config, host: Host, program: Program, bpf: bytes | None, envp: int) -> None:
     """Emit what the process does in sight of the container, as nobody but itself.
 
@@ -209,16 +224,24 @@ def _plan_visible(config: Config, host: Host, program: Program, bpf: bytes | Non
     """
     process = config["process"]
     if process.get("terminal"):
+        from pyrunc.linux import terminal
+
         terminal.plan_control(program)
     limits.plan_rlimits(config, program)
     filtered = bool(bpf) and not process.get("noNewPrivileges")
     if bpf and filtered:
-        seccomp.plan(config, program, bpf)
+        _plan_filter(config, program, bpf)
         capabilities.plan_after_user(config, host, program)
     credentials.plan_no_new_privileges(config, host, program)
     found = executable.plan_find(config, host, program, filtered)
     say(program, READY, "tell the runtime that the process is ready")
     hear(program, "wait for the last word of the runtime")
     if bpf and not filtered:
-        seccomp.plan(config, program, bpf)
+        _plan_filter(config, program, bpf)
     executable.plan_exec(config, program, found, envp)
+
+
+def _plan_filter(config: Config, program: Program, bpf: bytes) -> None:
+    from pyrunc.linux import seccomp
+
+    seccomp.plan(config, program, bpf)

@@ -40,7 +40,8 @@ ROOMS = (
 )
 
 #: Those of them that judge a process, also one that joins a container later.
-PROCESS_ROOMS = ("terminal", "credentials", "capabilities", "limits")
+PROCESS_ROOMS = ("credentials", "capabilities", "limits")
+TERMINAL = ("terminal", "process", ("terminal", "consoleSize"))
 
 #: Rooms for what few configurations have, each with where its properties are: not even loaded without them.
 SELDOM = (
@@ -89,12 +90,13 @@ def check_process(process: Process, config: Config, host: Host, source: str) -> 
     alone: Config = {"ociVersion": config["ociVersion"], "root": config["root"], "process": process}
     report = check_shape(alone, source)
     joined: Config = {**config, "process": process}
-    for name in PROCESS_ROOMS:
-        room(name).check(joined, host, report)
+    names = [*PROCESS_ROOMS]
     values: Any = process
-    for name, part, properties in SELDOM:
+    for name, part, properties in (*SELDOM, TERMINAL):
         if part == "process" and any(values.get(key) or values.get(key) == {} for key in properties):
-            room(name).check(joined, host, report)
+            names.append(name)
+    for name in names:
+        room(name).check(joined, host, report)
     if report.problems:
         raise Rejected(report.problems, source)
     return report
