@@ -30,11 +30,12 @@ MAY_IMPORT = {
     "linux": {"config", "kernel", "plan.program", "plan.talk", "validate"},
     "plan.host": {"kernel", "linux"},
     "plan.build": {"kernel", "linux", "plan.program", "plan.talk"},
+    "plan.exec": {"kernel", "linux", "plan.program", "plan.talk"},
     "store": {"config", "kernel", "plan.host"},
     "spawn": {"kernel", "linux", "plan.program", "plan.talk"},
     "lifecycle": {
-        "config", "kernel", "linux", "log", "plan.build", "plan.host", "plan.program", "plan.talk", "spawn",
-        "store", "validate",
+        "config", "kernel", "linux", "log", "plan.build", "plan.exec", "plan.host", "plan.program", "plan.talk",
+        "spawn", "store", "validate",
     },
     "cli": {"config", "lifecycle", "linux", "log", "plan.host", "store", "validate"},
     "__main__": {"cli"},
@@ -45,7 +46,7 @@ MAY_IMPORT = {
 ENTRANCES = [
     "cli.main",
     *(f"cli.verbs.{family}" for family in sorted(set(verbs.FAMILIES.values()))),
-    *(f"lifecycle.{verb}" for verb in ("create", "start", "run", "kill", "delete")),
+    *(f"lifecycle.{verb}" for verb in ("create", "start", "run", "exec", "kill", "delete")),
 ]
 FORBIDDEN = {
     "argparse", "collections", "contextlib", "ctypes", "dataclasses", "enum", "functools", "inspect", "json",

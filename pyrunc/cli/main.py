@@ -117,10 +117,6 @@ def _command(name: str) -> Command:
     found = verbs.command(name)
     if found:
         return found
-    if name in verbs.LATER:
-        raise PyruncError(
-            f'pyrunc: command "{name}" is not supported by this version of pyrunc', code="unsupported"
-        )
     raise PyruncError(f'pyrunc: unknown command "{name}"', remedy="pyrunc --help lists them", code="usage")
 
 

@@ -99,7 +99,7 @@ def test_what_a_verb_loads(root: Path, verb: str) -> None:
 
 @pytest.mark.parametrize(
     ("family", "module"),
-    [("create", "create"), ("lifecycle", "start"), ("create", "run"), ("events", "events")],
+    [("create", "create"), ("lifecycle", "start"), ("create", "run"), ("events", "events"), ("exec", "exec")],
 )
 def test_the_other_verbs_load_nothing_heavy(family: str, module: str) -> None:
     modules = loaded(f"import pyrunc.cli.main, pyrunc.cli.verbs.{family}, pyrunc.lifecycle.{module}")

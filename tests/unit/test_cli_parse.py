@@ -146,5 +146,4 @@ def test_the_table_is_consistent() -> None:
     for table in (options.GLOBAL, *((*command.options, options.HELP) for command in verbs.commands())):
         names = [name for option in table for name in (option.name, option.short) if name]
         assert len(names) == len(set(names))
-    assert not {command.name for command in verbs.commands()} & set(verbs.LATER)
     assert list(verbs.FAMILIES) == [command.name for command in verbs.commands()]

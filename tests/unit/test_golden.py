@@ -1,7 +1,8 @@
 """The program of every bundle in `bundles/`, compiled for one fixed host, compared with the text in tests/golden.
 
 A change of a program is to be seen in review. `PYRUNC_UPDATE_GOLDEN=1 pytest tests/unit/test_golden.py` writes
-the texts anew. `minimal` and `busybox` are whole; of the others all that differs from `minimal`.
+the texts anew. `minimal` and `busybox` are whole; of the others all that differs from `minimal`. `exec` is the program
+of a process that joins the container of the bundle `busybox`, with a user namespace, terminal and label.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pyrunc.linux.cgroups.manager import choose
 from pyrunc.linux.mounts.facts import is_bind, source_of
 from pyrunc.linux.namespaces import KINDS
 from pyrunc.plan import build
+from pyrunc.plan import exec as exec_plan
 from pyrunc.plan.host import Host
 from tests.support.listing import RecordedProgram, listing
 from tests.support.payload import REPOSITORY
@@ -54,6 +56,7 @@ V1 = Layout(
 ONLY_V1 = {"cgroups-v1", "cgroups-network"}
 MINIMAL = REPOSITORY / "bundles" / "minimal"
 WHOLE = {"minimal", "busybox"}
+EXEC = "exec"
 
 
 def host_for(config: Any, *, rootless: bool) -> Host:
@@ -110,8 +113,47 @@ def test_the_program_of_a_bundle_is_as_recorded(bundle: Path, monkeypatch: pytes
     assert text == golden.read_text(), "if this is meant, write it anew with PYRUNC_UPDATE_GOLDEN=1"
 
 
+def joining(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The listing of a program of exec that has most of what one can have."""
+    monkeypatch.setattr(exec_plan, "Program", RecordedProgram)
+    config = json.loads((REPOSITORY / "bundles" / "busybox" / "config.json").read_text())
+    config["linux"]["namespaces"].append({"type": "user"})
+    config["linux"]["uidMappings"] = config["linux"]["gidMappings"] = [
+        {"containerID": 0, "hostID": 100000, "size": 65536}
+    ]
+    config["process"] |= {
+        "args": ["id"],
+        "terminal": True,
+        "user": {"uid": 5, "gid": 6},
+        "noNewPrivileges": False,
+        "oomScoreAdj": 5,
+        "apparmorProfile": "confined",
+        "execCPUAffinity": {"final": "0-1"},
+        "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 2},
+    }
+    host = host_for(config, rootless=False)
+    flags = sum(KINDS[kind][0] for kind in ("pid", "mount", "user", "network"))
+    wanted = exec_plan.Joining(
+        flags,
+        keyring="_ses.golden",
+        present={"RLIMIT_NOFILE": (512, 512), "RLIMIT_CORE": (0, 1)},
+        early=True,
+    )
+    bpf = b"\x06\0\0\0\0\0\xff\x7f"
+    program = exec_plan.compile_exec(config, host, wanted, bpf, choose(config, "golden", V1, False))
+    assert isinstance(program, RecordedProgram)
+    return listing(program)
+
+
+def test_the_program_of_exec_is_as_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    text, golden = joining(monkeypatch), GOLDEN / f"{EXEC}.txt"
+    if os.environ.get("PYRUNC_UPDATE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text(), "if this is meant, write it anew with PYRUNC_UPDATE_GOLDEN=1"
+
+
 def test_no_golden_text_is_left_of_a_bundle_that_is_gone() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == {bundle.name for bundle in BUNDLES}
+    assert {path.stem for path in GOLDEN.iterdir()} == {bundle.name for bundle in BUNDLES} | {EXEC}
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)

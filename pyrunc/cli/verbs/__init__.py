@@ -35,9 +35,6 @@ FAMILIES: Final = {
     "completion": "documents",
 }
 
-#: Commands of runc that a later version will have; named so that the error can say so.
-LATER: Final[tuple[str, ...]] = ()
-
 
 def command(name: str) -> Command | None:
     """The command `name`, or None."""
