@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.runtime.test_cgroups import V2
-from tests.runtime.test_labels import CURRENT, profile, with_apparmor
+from tests.runtime.test_labels import CURRENT, a_label, profile, with_apparmor, with_selinux
 from tests.runtime.test_seccomp import argument, rule
 from tests.support.bundle import Bundle
 from tests.support.runtime import Container, Runtime, wait_for
@@ -465,6 +465,17 @@ def test_the_containers_proc_cannot_take_the_label_away(runtime: Runtime, profil
     (bundle.rootfs / "area" / "secret").write_text("secret")
     container = started(runtime, bundle)
     assert container.asks("read /area/secret")["read /area/secret"] == {"errno": "EACCES"}
+
+
+@with_selinux
+@pytest.mark.parametrize("given", [True, False], ids=["by the option", "as the container"])
+def test_the_selinux_label(runtime: Runtime, given: bool) -> None:
+    bundle = runtime.bundle()
+    if not given:
+        bundle.process["selinuxLabel"] = a_label("PROCESS")
+    container = started(runtime, bundle)
+    flags = ["--process-label", a_label("PROCESS")] if given else []
+    assert container.asks(CURRENT, flags=flags)[CURRENT].strip("\0\n") == a_label("PROCESS")
 
 
 @pytest.mark.needs_root
