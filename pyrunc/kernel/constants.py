@@ -135,9 +135,12 @@ SECCOMP_GET_ACTION_AVAIL = 2
 SECCOMP_SET_MODE_FILTER = 1
 
 # sys/socket.h, linux/net.h
+AF_UNIX = 1
+MSG_CMSG_CLOEXEC = 0x4000_0000
 MSG_NOSIGNAL = 0x4000
 SCM_RIGHTS = 1
 SOCK_CLOEXEC = 0o2000000
+SOCK_SEQPACKET = 5
 SOL_SOCKET = 1
 
 # asm/ioctls.h, linux/sockios.h
@@ -153,6 +156,7 @@ SIGKILL = 9
 
 # sys/wait.h
 WEXITED = 4
+WUNTRACED = 2
 
 # linux/nsfs.h
 NS_GET_NSTYPE = 0xB703

@@ -87,7 +87,13 @@ def say(program: Program, place: int, step: str) -> None:
 
 
 def give(program: Program, descriptor: Register, said: int, value: int, *, step: str, of: str) -> None:
-    """Emit sending `said` and `value` with a descriptor beside it (unix(7), SCM_RIGHTS)."""
+    """Emit handing a descriptor to the runtime, with `said` and `value`."""
+    send(program, descriptor, said, value, step=step, of=of)
+    program.given.append((said, value))
+
+
+def send(program: Program, descriptor: Register, said: int, value: int, *, step: str, of: str) -> None:
+    """Emit sending `said` and `value` with a descriptor beside it on the socket TALK (unix(7), SCM_RIGHTS)."""
     message = program.data(pack("<IIq", said, len(program), value))
     part = program.data(pack("<QQ", message, 16))
     # struct cmsghdr: cmsg_len, cmsg_level, cmsg_type, then the descriptor, padded to 8.
@@ -96,7 +102,6 @@ def give(program: Program, descriptor: Register, said: int, value: int, *, step:
     # struct msghdr: name, its length, parts, their number, control, its length, flags.
     header = program.data(pack("<QIIQQQQiI", 0, 0, 0, part, 1, control, 24, 0, 0))
     program.call("sendmsg", TALK, header, MSG_NOSIGNAL, step=step, of=of)
-    program.given.append((said, value))
 
 
 def hear(program: Program, step: str, buffer: int = 0, size: int = 8, call: str = "read") -> None:

@@ -79,6 +79,18 @@ def mounted_of(path: Path) -> set[str]:
     return {mount for mount in footprint.mounts() if str(path) in mount}
 
 
+def members(container: Container) -> list[str]:
+    """The names of all processes that are in the container's PID namespace."""
+    found, wanted = [], os.readlink(f"/proc/{container.pid}/ns/pid")
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{pid}/ns/pid") == wanted:
+                found.append(Path(f"/proc/{pid}/comm").read_text().strip())
+        except OSError:
+            continue  # it has ended
+    return found
+
+
 @pytest.fixture
 def volume(folder: Path) -> Path:
     path = folder / "volume"
@@ -634,6 +646,32 @@ def test_nobody_in_the_container_sees_who_mounts(runtime: Runtime, volume: Path)
             remove(container, bind(volume, f"/area/{number}")).ok()
         assert container.out.count("sh") > 20  # it looks all the time
         assert set(container.out.split()) <= {"ready", "sh", "cat", "busybox"}
+
+
+LOOK = """
+echo ready
+while :; do
+  kill -STOP -1 2>/dev/null || continue
+  for process in /proc/[0-9]*; do
+    test $process = /proc/1 || cat $process/root{secret} 2>/dev/null
+  done
+  echo stopped
+done"""
+
+
+@pytest.mark.needs_root
+def test_who_makes_a_procfs_can_be_stopped_and_looked_into(runtime: Runtime, volume: Path) -> None:
+    """It is in the container's PID namespace. Even who may trace it sees nothing of the host, and holds nobody up."""
+    bundle = hostile(runtime.bundle(), "SYS_PTRACE", "KILL").shell(LOOK.format(secret=volume / "file"))
+    with runtime.running(bundle) as container:
+        container.says("ready")
+        for number in range(15):
+            outcome = add(container, entry(f"/p/{number}", "proc", "proc"))
+            if outcome.status:
+                outcome.fails(f"mount proc on /p/{number}", "was ended")
+        container.says("stopped")
+        assert "of the host" not in container.out
+        assert "pyrunc-init" not in members(container)
 
 
 @pytest.mark.needs_root

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 
 from pyrunc.kernel.constants import (
+    AF_UNIX,
     AT_FDCWD,
     CLOSE_RANGE_CLOEXEC,
     MS_BIND,
@@ -24,6 +25,7 @@ from pyrunc.kernel.constants import (
     O_NOFOLLOW,
     O_PATH,
     SOCK_CLOEXEC,
+    SOCK_SEQPACKET,
 )
 from pyrunc.linux import keyring as keyrings
 from pyrunc.linux.executable import DEFAULT_PATH
@@ -47,10 +49,8 @@ IMAGES: Final = "reserved-images"
 WORK: Final = "reserved-work"
 _ROOT: Final = "reserved-root"
 _SOCKET: Final = "reserved-swrk"
-#: fcntl.h, sys/socket.h
+#: fcntl.h
 _F_SETFD: Final = 2
-_AF_UNIX: Final = 1
-_SOCK_SEQPACKET: Final = 5
 
 
 def find() -> str:
@@ -142,8 +142,8 @@ def _plan_directory(program: Program, path: str, slot: str, more: int = 0) -> No
 def _plan_socket(program: Program) -> None:
     """Emit making criu's socket pair, and handing the runtime its end."""
     pair, end = program.buffer(8), program.register()
-    kind = _SOCK_SEQPACKET | SOCK_CLOEXEC
-    program.call("socketpair", _AF_UNIX, kind, 0, pair, step="make the socket pair for criu")
+    kind = SOCK_SEQPACKET | SOCK_CLOEXEC
+    program.call("socketpair", AF_UNIX, kind, 0, pair, step="make the socket pair for criu")
     program.load(end, pair, 4)
     give(program, end, SAY_CRIU, 0, step="hand over the socket for criu", of="")
     program.load(end, pair + 4, 4)

@@ -109,15 +109,17 @@ def make(
     *,
     step: str,
     of: str,
+    context: Register | None = None,
 ) -> Register:
     """Emit making a file system of type `kind`, mounted nowhere yet.
 
-    `settings`: (name, value), the value None for a flag. `attributes`: MOUNT_ATTR_ bits. Returns the register
-    of the mount's descriptor.
+    `settings`: (name, value), the value None for a flag. `attributes`: MOUNT_ATTR_ bits. `context`: one that
+    was opened already; it is closed, and its register released. Returns the register of the mount's descriptor.
     """
-    context = program.register()
     result = program.register()
-    program.call("fsopen", kind, FSOPEN_CLOEXEC, step=step, of=of, into=context)
+    if context is None:
+        context = program.register()
+        program.call("fsopen", kind, FSOPEN_CLOEXEC, step=step, of=of, into=context)
     refused = failures.expect(context, result, step, of)
     if source:
         settings = [("source", source), *settings]

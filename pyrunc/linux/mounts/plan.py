@@ -286,8 +286,12 @@ def plan_tree(
     attributes: int,
     step: str,
     of: str,
+    context: Register | None = None,
 ) -> Register:
-    """Emit making the file system of `mount`, mounted nowhere yet, with these MOUNT_ATTR_ bits; its register."""
+    """Emit making the file system of `mount`, mounted nowhere yet, with these MOUNT_ATTR_ bits; its register.
+
+    `context`: as in `filesystem.make`, and not where that is done by mount(2).
+    """
     kind, source = mount["type"], mount.get("source", "")
     settings = filesystem.settings_of(kind, options)
     labelled = bool(config.get("linux", {}).get("mountLabel"))
@@ -301,7 +305,9 @@ def plan_tree(
     else:
         if way == filesystem.LAYERS:
             settings = filesystem.layered(settings)
-        tree = filesystem.make(program, failures, kind, source, settings, attributes, step=step, of=of)
+        tree = filesystem.make(
+            program, failures, kind, source, settings, attributes, step=step, of=of, context=context
+        )
     if labelled:
         selinux.plan_relabel(config, program, kind, tree, step, of)
     return tree

@@ -8,8 +8,8 @@ its file system shows, with all its options, still detached. Only then it enters
 The container's processes are hostile and run meanwhile:
 
 * Whose namespaces are joined is settled by descriptors that were opened before (`namespaces.open_of`).
-* It is not in the container's cgroup (which may be frozen, or full), not dumpable, and nothing in its PID namespace: a
-  procfs, which shows the PID namespace of who makes it, is made by a child before anything of the host is open.
+* It is not in the container's cgroup (which may be frozen, or full), not dumpable, and not in its PID namespace. What a
+  procfs has to have there is told in `running_procfs`.
 * It acts as the container's root, and after setns(2) its own root is that of the container's mount namespace, which
   no chroot(2) of a process changes. From there mount points are resolved as `points` tells.
 * A mount point is a descriptor that was looked at, and the mount is moved onto it. What a process exchanges
@@ -24,28 +24,22 @@ from __future__ import annotations
 
 from errno import EINVAL
 from stat import S_ISDIR
-from struct import pack
 
 from pyrunc.kernel.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
-    CLONE_FILES,
     CLONE_NEWNS,
     MNT_DETACH,
     MOUNT_ATTR_RDONLY,
     O_CLOEXEC,
     O_DIRECTORY,
     O_PATH,
-    PR_SET_DUMPABLE,
     PR_SET_NAME,
-    PR_SET_PDEATHSIG,
-    SIGCHLD,
-    SIGKILL,
     STATX_ATTR_MOUNT_ROOT,
     STATX_MNT_ID,
     STATX_MNT_ID_UNIQUE,
 )
-from pyrunc.kernel.structs import CLONE_ARGS_SIZE, STATX_AT_ATTRIBUTES, STATX_AT_MNT_ID, STATX_SIZE
+from pyrunc.kernel.structs import STATX_AT_ATTRIBUTES, STATX_AT_MNT_ID, STATX_SIZE
 from pyrunc.linux import namespaces, procfs, rootfs
 from pyrunc.linux.idmap import plan_root
 from pyrunc.linux.mounts import bind, filesystem
@@ -54,6 +48,7 @@ from pyrunc.linux.mounts.facts import destination_of, is_bind, source_of
 from pyrunc.linux.mounts.options import parse
 from pyrunc.linux.mounts.points import INSIDE, STRAIGHT, Points
 from pyrunc.linux.mounts.rules import ORDINARY
+from pyrunc.linux.mounts.running_procfs import plan_check, plan_contexts, plan_unseen
 from pyrunc.plan.program import BITS, EQ, TALK, Program
 from pyrunc.plan.talk import READY, SAY_MOUNT, give, hear, say
 
@@ -86,14 +81,14 @@ def plan_add(config: Config, host: Host, joins: Collection[str]) -> Program:
     `joins`: the types of namespaces that are not the runtime's own, "mount" among them; each is inherited.
     """
     program = _begin()
-    namespaces.plan_setns({kind: _WHOSE for kind in joins if kind != "mount"}, program)
+    contexts = plan_contexts(config, joins, _WHOSE, program)
+    namespaces.plan_setns({kind: _WHOSE for kind in joins if kind not in ("mount", "pid")}, program)
     program.call("unshare", CLONE_NEWNS, step="copy the host's mounts")
     rootfs.plan_cut(config, program)
     points = Points(program, program.register())
     failures = filesystem.Failures(program)
-    kept = _plan_procfs(config, points, failures) if "pid" in joins else {}
     # As at create: with the runtime's own ids, which the directories on the way to the sources may be open to alone.
-    kept |= mounts.plan_opened(config, host, program)
+    kept = mounts.plan_opened(config, host, program)
     _plan_become_root(config, program)
     for index, mount in enumerate(config["mounts"]):
         tree = program.register()
@@ -101,7 +96,7 @@ def plan_add(config: Config, host: Host, joins: Collection[str]) -> Program:
             program.load(tree, kept[index], 8)
         else:
             program.release(tree)
-            tree = _plan_filesystem(config, points, failures, index)
+            tree = _plan_filesystem(config, points, failures, index, contexts.get(index, 0))
             kept[index] = _keep(program, tree)
         of = f"mounts[{index}]"
         options = parse(mount.get("options") or ())
@@ -175,7 +170,7 @@ def _begin() -> Program:
     program.set(TALK, program.inherit("talk"))
     program.call("prctl", PR_SET_NAME, "pyrunc-init", 0, 0, 0, step="set the name of the process")
     program.call("umask", 0o022, step="set the umask of init")
-    _plan_unseen(program)
+    plan_unseen(program)
     return program
 
 
@@ -193,16 +188,9 @@ def _begin_unmounting(config: Config, host: Host, joins: Collection[str]) -> tup
     return program, proc
 
 
-def _plan_unseen(program: Program) -> None:
-    # The files of /proc/PID then ask for rights over the user namespace of the runtime, in which this was executed.
-    program.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0, step="make init not dumpable")
-    # While it waits for a file system of the container's it does not hear that the runtime has gone.
-    program.call("prctl", PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, step="end with the runtime")
-
-
 def _plan_become_root(config: Config, program: Program) -> None:
     plan_root(config, program)
-    _plan_unseen(program)  # new ids undo it (prctl(2))
+    plan_unseen(program)
 
 
 def _plan_enter(program: Program, root: Register) -> None:
@@ -228,15 +216,29 @@ def _keep(program: Program, tree: Register | int) -> int:
     return address
 
 
-def _plan_filesystem(config: Config, points: Points, failures: filesystem.Failures, index: int) -> Register:
-    """Emit making the file system of mount `index`; read-only only later where another mount point lies in it."""
+def _plan_filesystem(
+    config: Config, points: Points, failures: filesystem.Failures, index: int, opened: int
+) -> Register:
+    """Emit making the file system of mount `index`; read-only only later where another mount point lies in it.
+
+    `opened`: the address of the descriptor that `plan_contexts` has opened for it, or 0.
+    """
+    program = points.program
     mount = config["mounts"][index]
     options = parse(mount.get("options") or ())
     attributes = options.attributes
     if _is_late(config["mounts"], index, options):
         attributes &= ~MOUNT_ATTR_RDONLY
     of = f"mounts[{index}]"
-    return mounts.plan_tree(config, points.program, failures, mount, options, attributes, _step(mount), of)
+    step = _step(mount)
+    if not opened:
+        return mounts.plan_tree(config, program, failures, mount, options, attributes, step, of)
+    context = program.register()
+    program.load(context, opened, 8)
+    plan_check(program, context, step, of)
+    tree = mounts.plan_tree(config, program, failures, mount, options, attributes, step, of, context)
+    bind.require_proc(program, tree, step, of)
+    return tree
 
 
 def _is_late(entries: Sequence[Mount], index: int, options: Options) -> bool:
@@ -244,40 +246,6 @@ def _is_late(entries: Sequence[Mount], index: int, options: Options) -> bool:
         return False
     below = destination_of(entries[index]) + "/"
     return any(destination_of(entry).startswith(below) for entry in entries[index + 1 :])
-
-
-def _plan_procfs(config: Config, points: Points, failures: filesystem.Failures) -> dict[int, int]:
-    """Emit making each procfs in a child, which alone is in the container's PID namespace.
-
-    The child shares the table of descriptors, in which there is nothing of the host yet but the conversation, and
-    puts the mount under a number known before. Returns index of the mount → address that will hold the descriptor.
-    """
-    program = points.program
-    kept: dict[int, int] = {}
-    for index, mount in enumerate(config["mounts"]):
-        if is_bind(mount) or mount["type"] != "proc":
-            continue
-        step = _step(mount)
-        pid, status = program.register(), program.buffer(8)
-        child, made = program.label(), program.label()
-        # struct clone_args of clone3(2): flags, pidfd, child_tid, parent_tid, exit_signal, the rest zero.
-        arguments = program.data(pack("<5Q6Q", CLONE_FILES, 0, 0, 0, SIGCHLD, 0, 0, 0, 0, 0, 0))
-        program.call("clone3", arguments, CLONE_ARGS_SIZE, step=f"{step}: clone a process for it", into=pid)
-        program.branch(pid, EQ, 0, child)
-        program.call("wait4", pid, status, 0, 0, step=f"{step}: wait for it")
-        program.load(pid, status, 4)
-        program.branch(pid, EQ, 0, made)
-        program.call("exit_group", 1, step="end, because the child has failed")  # it has said why
-        program.place(child)
-        tree = _plan_filesystem(config, points, failures, index)
-        slot = program.inherit(f"reserved-proc-{index}")
-        program.call("dup3", tree, slot, O_CLOEXEC, step=f"{step}: hand it over")
-        program.call("close", tree, step="close a descriptor")
-        program.call("exit_group", 0, step="end the child")
-        program.place(made)
-        program.release(pid, tree)
-        kept[index] = _keep(program, slot)
-    return kept
 
 
 def _plan_attach(config: Config, host: Host, points: Points, kept: dict[int, int]) -> None:
