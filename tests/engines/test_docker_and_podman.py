@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines.cgroup import V2
 from tests.engines.engine import IMAGE, DockerLike, asking
 from tests.engines.terminal import size_arrives
 from tests.support.runtime import wait_for
-
-#: Whether this host has only cgroup v2.
-V2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 
 
 def limit(controller: str, v1: str, v2: str) -> str:
