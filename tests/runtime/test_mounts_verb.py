@@ -518,6 +518,16 @@ def test_without_a_mount_namespace(runtime: Runtime) -> None:
 
 
 @pytest.mark.needs_root
+def test_a_source_that_root_may_not_look_at(sleeper: Container, volume: Path) -> None:
+    os.chown(volume, UID, GID)
+    volume.chmod(0o700)
+    sleeper.runtime.prefix = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--"]
+    outcome = add(sleeper, bind(volume / "file", "/a"))
+    sleeper.runtime.prefix = []
+    outcome.fails(f"open {volume}/file", "permission denied")
+
+
+@pytest.mark.needs_root
 def test_without_the_newer_calls(sleeper: Container, volume: Path) -> None:
     old = sleeper.runtime.like()
     old.prefix = [*FILTER, "ENOSYS"]

@@ -126,6 +126,20 @@ def test_relative_bind_source_is_below_the_bundle(runtime: Runtime) -> None:
     assert runtime.ask(bundle, "read /area/x")["read /area/x"] == "here"
 
 
+@pytest.mark.needs_root
+def test_a_source_that_root_may_not_look_at(runtime: Runtime, folder: Path) -> None:
+    """As a file system that a user has mounted; here root has not the capabilities that open every directory."""
+    source = folder / "closed" / "volume"
+    source.mkdir(parents=True)
+    os.chown(source.parent, 1000, 1000)
+    source.parent.chmod(0o700)
+    runtime.prefix = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--"]
+    runtime.globals, runtime.auto_cgroup = ["--cgroup-manager", "disabled"], False
+    runtime.run(runtime.bundle().bind(source, "/v").sleeper()).fails(
+        f"open_tree {source}", "permission denied"
+    )
+
+
 @pytest.mark.parametrize("kind", ["bind", "none", "", "ext4"])
 def test_type_of_a_bind_mount_is_a_dummy(runtime: Runtime, folder: Path, kind: str) -> None:
     (folder / "x").write_text("here")

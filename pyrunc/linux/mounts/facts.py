@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from errno import EINVAL
+from stat import S_ISDIR
 
 from pyrunc.kernel.mountinfo import mounts
 from pyrunc.kernel.native import syscall
@@ -92,6 +93,14 @@ def source_of(mount: Mount, bundle: str) -> str:
     """The absolute path of a bind mount's source; a relative one is relative to the bundle."""
     source = mount.get("source", "")
     return source if source.startswith("/") else os.path.join(bundle, source)
+
+
+def is_directory(mode: int) -> bool:
+    """Whether a source is mounted on a directory, by what `sources` tells of it.
+
+    What the host's root may not look at, a file system of a user's own (FUSE), usually is one.
+    """
+    return mode < 0 or S_ISDIR(mode)
 
 
 def is_bind(mount: Mount) -> bool:

@@ -19,8 +19,6 @@ A bind mount costs seven system calls (`bind.Alike`). Paths are resolved as `poi
 
 from __future__ import annotations
 
-from stat import S_ISDIR
-
 from pyrunc.kernel.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -33,7 +31,7 @@ from pyrunc.kernel.constants import (
 from pyrunc.kernel.structs import STATX_AT_MODE, STATX_SIZE
 from pyrunc.linux.idmap import host_id, root_ids
 from pyrunc.linux.mounts import bind, filesystem
-from pyrunc.linux.mounts.facts import destination_of, is_bind, source_of
+from pyrunc.linux.mounts.facts import destination_of, is_bind, is_directory, source_of
 from pyrunc.linux.mounts.options import Options, parse
 from pyrunc.linux.mounts.points import Points
 from pyrunc.linux.mounts.rules import ORDINARY
@@ -132,7 +130,7 @@ def plan(
             step = f"bind-mount {mount.get('source', '')} on {path}"
             source = source_of(mount, host.bundle)
             straight = image_known and not points.is_covered(path)
-            directory = S_ISDIR(host.sources[source])
+            directory = is_directory(host.sources[source])
             opened = (sources or {}).get(index, 0)
             idmap = is_idmapped(mount, options)
             if straight and path not in SPECIAL and not idmap and not host.old_mounts:

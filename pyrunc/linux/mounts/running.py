@@ -23,7 +23,6 @@ attached where a later one fails, however it fails.
 from __future__ import annotations
 
 from errno import EINVAL
-from stat import S_ISDIR
 
 from pyrunc.kernel.constants import (
     AT_EMPTY_PATH,
@@ -44,7 +43,7 @@ from pyrunc.linux import namespaces, procfs, rootfs
 from pyrunc.linux.idmap import plan_root
 from pyrunc.linux.mounts import bind, filesystem
 from pyrunc.linux.mounts import plan as mounts
-from pyrunc.linux.mounts.facts import destination_of, is_bind, source_of
+from pyrunc.linux.mounts.facts import destination_of, is_bind, is_directory, source_of
 from pyrunc.linux.mounts.options import parse
 from pyrunc.linux.mounts.points import INSIDE, STRAIGHT, Points
 from pyrunc.linux.mounts.rules import ORDINARY
@@ -265,7 +264,7 @@ def _plan_attach(config: Config, host: Host, points: Points, kept: dict[int, int
             mounts.plan_keep_mode(program, tree, made, mode, path, step, of)
             program.release(made)
         else:
-            directory = bool(kind) or S_ISDIR(host.sources[source_of(mount, host.bundle)])
+            directory = bool(kind) or is_directory(host.sources[source_of(mount, host.bundle)])
             point = points.point(path, step=step, of=of, directory=directory, straight=kind in ORDINARY)
         if options.copy_up:
             from pyrunc.linux.mounts import copyup
