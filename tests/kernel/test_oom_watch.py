@@ -16,7 +16,8 @@ import pytest
 
 from pyrunc.linux.cgroups import tree
 from pyrunc.linux.cgroups.layout import layout
-from pyrunc.linux.cgroups.oom import Counted, Signalled
+from pyrunc.linux.cgroups.oom import Counted, Signalled, watch
+from pyrunc.linux.cgroups.v2.manager import Manager
 from tests.support import payload
 from tests.support.patience import patient
 
@@ -170,3 +171,19 @@ def test_descriptors_are_given_back(memory: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Signalled(f"{memory}/nothing")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_without_the_controller() -> None:
+    """Nothing limits memory; also where the container has made a cgroup of the file's name."""
+    if HOST.v2 is None:
+        pytest.skip("this host has no cgroup v2")
+    top = Path(HOST.v2.mount, f"pyrunc-test-{os.getpid()}-plain")
+    home = top / "box"
+    home.mkdir(parents=True)
+    try:
+        manager = Manager(str(home), HOST.v2.mount, (), False, False)
+        assert watch(manager) is None
+        (home / "memory.events").mkdir()
+        assert watch(manager) is None
+    finally:
+        tree.remove(str(top))

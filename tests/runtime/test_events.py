@@ -472,6 +472,22 @@ def test_cgroups_nested_deeply(runtime: Runtime) -> None:
 
 
 @pytest.mark.needs_root
+def test_cgroups_named_like_files(runtime: Runtime) -> None:
+    """A container that may make cgroups names them as it likes: nobody takes them for the kernel's files."""
+    place = "/sys/fs/cgroup"
+    names = "hugetlb.7MB.current hugetlb.7MB.usage_in_bytes hugetlb. memory.stat memory.events io.stat pids.current"
+    bundle = limited(runtime).namespace("cgroup").mount(place, "cgroup2", "cgroup")
+    bundle.shell(f"cd {place}; busybox mkdir {names}; echo made; exec sleep 1000")
+    with runtime.running(bundle) as container:
+        container.says("made")
+        assert not {"", "7MB"} & told(container)["hugetlb"].keys()
+        running = events(container, "--interval", "50ms")
+        wait_for(lambda: len(lines(running)) > 2)
+        container.kill("KILL").ok()
+        running.wait().ok()
+
+
+@pytest.mark.needs_root
 @pytest.mark.cgroupfs
 def test_cgroups_that_are_taken_away(runtime: Runtime) -> None:
     """The process is moved out, and its cgroups are removed: there is nothing to tell, and that is said."""

@@ -191,6 +191,7 @@ def test_nothing_asked_for(runtime: Runtime) -> None:
         update(container).ok()
         with_json(container, {}).ok()
         with_json(container, {"pids": {"limit": 20}, "memory": {"limit": 0}, "devices": []}).ok()
+        with_json(container, {"nosuch": 7, "another": {"limit": 9}}).ok()
         assert limits_of(container) == before
 
 

@@ -49,6 +49,12 @@ def rates(*entries: tuple[int, int]) -> list[dict[str, int]]:
             id="which zeros are values",
         ),
         pytest.param(
+            {"pids": {"limit": 5}},
+            {"nosuch": 7, "another": {"limit": 9}, "pids": {"limit": 6}},
+            {"pids": {"limit": 6}},
+            id="what the specification does not know",
+        ),
+        pytest.param(
             {"memory": {"limit": 64 * M, "swap": 96 * M}},
             {"memory": {"limit": -1}},
             {"memory": {"limit": -1}},

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Objects of limits, each with a name.
 _GROUPS: Final = ("memory", "cpu", "pids", "blockIO", "network")
+#: What is neither: lists, and objects whose names are not the specification's.
+_OTHERS: Final = ("devices", "hugepageLimits", "rdma", "unified")
 #: Properties whose 0 is a value. Elsewhere it means "not asked for".
 _ZERO_COUNTS: Final = frozenset(
     [("memory", "swappiness"), ("cpu", "burst"), ("cpu", "idle"), ("pids", "limit")]
@@ -52,14 +54,14 @@ _FILES: Final = {
 
 
 def asked(change: Resources) -> dict[str, Any]:
-    """`change` without what is not asked for."""
+    """`change` without what is not asked for, and what the specification does not know (its "Extensibility")."""
     found: dict[str, Any] = {}
     for group, values in change.items():
         if group in _GROUPS:
             found[group] = {
                 name: value for name, value in (values or {}).items() if _counts(group, name, value)
             }
-        else:
+        elif group in _OTHERS:
             found[group] = values
     return {group: values for group, values in found.items() if values}
 

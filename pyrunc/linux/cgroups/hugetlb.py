@@ -41,5 +41,7 @@ def limit(home: str, limits: Sequence[Mapping[str, Any]], version: int) -> None:
 
 def sizes(home: str) -> list[str]:
     """The page sizes that the cgroup `home` has files for: "2MB", "1GB"."""
-    found = {name.split(".")[1] for name in os.listdir(home) if name.startswith("hugetlb.")}
-    return sorted(found)
+    with os.scandir(home) as entries:
+        # Only files are the kernel's: a directory is a cgroup, which the container may have named as it likes.
+        files = [entry.name for entry in entries if entry.name.startswith("hugetlb.") and entry.is_file()]
+    return sorted({name.split(".")[1] for name in files})

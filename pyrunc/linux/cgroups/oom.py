@@ -52,8 +52,8 @@ def watch(manager: Manager) -> Watch | None:
         if "memory" in paths:
             return Signalled(home)
         return Counted(home, "memory.events", "oom_kill") if home else None
-    except FileNotFoundError:
-        return None  # the controller is not enabled there
+    except (FileNotFoundError, IsADirectoryError):
+        return None  # the controller is not enabled there; a directory is a cgroup that the container has named so
     except OSError as error:
         raise KernelError.of(f"watch {home} for lack of memory", error) from error
 

@@ -10,7 +10,7 @@ Both versions have a table READERS, controller → function that puts the number
 from __future__ import annotations
 
 import os
-from errno import ENODEV, ENOENT, EOPNOTSUPP
+from errno import EISDIR, ENODEV, ENOENT, EOPNOTSUPP
 
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.linux.cgroups import hugetlb
@@ -39,8 +39,9 @@ CPUSET_FLAGS: Final = (
     "sched_load_balance",
     "sched_relax_domain_level",
 )
-#: A file that is not there, or not any more; one whose subject is turned off (psi=0).
-_ABSENT: Final = (ENOENT, ENODEV, EOPNOTSUPP)
+#: A file that is not there, or not any more; a cgroup of the container's that it has named like one; a file whose
+#: subject is turned off (psi=0).
+_ABSENT: Final = (ENOENT, ENODEV, EISDIR, EOPNOTSUPP)
 
 
 def read(manager: Manager) -> Data:
