@@ -136,7 +136,7 @@ def test_a_source_that_root_may_not_look_at(runtime: Runtime, folder: Path) -> N
     runtime.prefix = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--"]
     runtime.globals, runtime.auto_cgroup = ["--cgroup-manager", "disabled"], False
     runtime.run(runtime.bundle().bind(source, "/v").sleeper()).fails(
-        f"open_tree {source}", "permission denied"
+        f"bind-mount {source} on /v", "permission denied"
     )
 
 

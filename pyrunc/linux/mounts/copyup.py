@@ -4,6 +4,8 @@ What is to be copied is known only when the mounts before it are there, so init 
 the directory below and the detached tmpfs, and waits; a child of the runtime copies. The child first enters
 the container's cgroup, so that its limits hold for the copy, and its user namespace, whose ids the new files
 shall have. No path of the image is resolved: every name is one entry of an open directory, links are copied.
+Whoever exchanges entries meanwhile gets one file's content under the attributes of another in no case: of a set-user-ID
+program only its own content is copied.
 
 Not copied: extended attributes. A hard link becomes a file of its own.
 """
@@ -11,7 +13,7 @@ Not copied: extended attributes. A hard link becomes a file of its own.
 from __future__ import annotations
 
 import os
-from errno import ENXIO
+from errno import ENXIO, ESTALE
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from struct import pack, unpack_from
@@ -151,11 +153,10 @@ def _copy_tree(source: int, target: int) -> None:
                 os.mkdir(name, 0o700, dir_fd=here)
                 sources.append(os.open(name, _DIRECTORY, dir_fd=sources[-1]))
                 left.append(os.listdir(sources[-1]))
-                inside.append((name, status))
+                inside.append((name, os.fstat(sources[-1])))
                 here = _step(name, here)
             else:
-                _copy_entry(name, status, sources[-1], here)
-                _copy_attributes(name, status, here)
+                _copy_attributes(name, _copy_entry(name, status, sources[-1], here), here)
         elif inside:
             os.close(sources.pop())
             left.pop()
@@ -171,14 +172,16 @@ def _step(name: str, directory: int) -> int:
     return there
 
 
-def _copy_entry(name: str, status: os.stat_result, source: int, target: int) -> None:
+def _copy_entry(name: str, status: os.stat_result, source: int, target: int) -> os.stat_result:
+    """Make one entry, all but its attributes, which are returned: those of the very file whose content it has."""
     kind = status.st_mode
     if S_ISLNK(kind):
         os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
     elif S_ISREG(kind):
-        _copy_file(name, source, target, status.st_size)
+        return _copy_file(name, source, target)
     else:
         os.mknod(name, kind, status.st_rdev, dir_fd=target)
+    return status
 
 
 def _copy_attributes(name: str, status: os.stat_result, target: int) -> None:
@@ -189,11 +192,18 @@ def _copy_attributes(name: str, status: os.stat_result, target: int) -> None:
     os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target, follow_symlinks=False)
 
 
-def _copy_file(name: str, source: int, target: int, size: int) -> None:
-    """Copy data and leave holes: a sparse file of the image must not fill the tmpfs."""
+def _copy_file(name: str, source: int, target: int) -> os.stat_result:
+    """Copy data and leave holes: a sparse file of the image must not fill the tmpfs. Returns what was copied.
+
+    Raises OSError, ESTALE where the name is not that of a regular file any more.
+    """
     reader = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
     writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target)
     try:
+        status = os.fstat(reader)
+        if not S_ISREG(status.st_mode):
+            raise OSError(ESTALE, os.strerror(ESTALE), name)
+        size = status.st_size
         os.ftruncate(writer, size)
         place = 0
         while place < size:
@@ -208,8 +218,9 @@ def _copy_file(name: str, source: int, target: int, size: int) -> None:
             while place < end:
                 sent = os.sendfile(writer, reader, place, end - place)
                 if not sent:
-                    return
+                    return status
                 place += sent
+        return status
     finally:
         os.close(reader)
         os.close(writer)
