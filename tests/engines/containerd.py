@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -144,6 +145,11 @@ class Containerd(Engine):
     def status(self, name: str) -> str:
         """The status of a task; empty if there is none."""
         return self.tasks().get(name, (0, ""))[1]
+
+    def shim_socket(self, name: str) -> Path:
+        """The socket of a task's shim, which a killed shim leaves behind."""
+        words = f"{self.folder}/containerd.sock/{self.tag}/{name}"
+        return Path("/run/containerd/s", hashlib.sha256(words.encode()).hexdigest())
 
     def stops(self, name: str) -> None:
         """Wait until the task has ended."""

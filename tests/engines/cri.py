@@ -54,6 +54,7 @@ class Cri(Containerd):
     """containerd with its CRI plugin, in a network namespace of its own: the bridge of its pods is not the host's."""
 
     name = "cri"
+    elsewhere = ("/var/lib/cni/results", "/var/lib/cni")
     container_id = re.compile(r"^[0-9a-f]{64}$")
 
     def __init__(self, runtime: Path, image: Path) -> None:

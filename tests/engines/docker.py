@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +13,21 @@ from tests.engines.engine import IMAGE, DockerLike, open_files, program
 from tests.support import footprint
 from tests.support.runtime import SYSTEMD
 
-#: dockerd makes these on the host, wherever its folders are.
-_HABITS = ("/etc/docker/key.json",)
-_FOLDERS = ("/etc/docker", "/run/docker/plugins", "/run/docker", "/opt/containerd/bin", "/opt/containerd/lib")
-
 
 class Docker(DockerLike):
     """dockerd with scratch folders. `remap`: containers get the user namespace of this subordinate range."""
 
     name = "docker"
     container_cgroup = re.compile(r"(docker-)?[0-9a-f]{64}(\.scope)?$")
+    elsewhere = (
+        "/etc/docker/key.json",
+        "/etc/docker",
+        "/run/docker/plugins",
+        "/run/docker",
+        "/opt/containerd/bin",
+        "/opt/containerd/lib",
+        "/opt/containerd",
+    )
 
     def __init__(self, runtime: Path, image: Path, remap: tuple[int, int] | None = None) -> None:
         super().__init__(runtime, image)
@@ -34,7 +38,6 @@ class Docker(DockerLike):
 
     def start(self) -> None:
         """Start dockerd, import the image."""
-        self.absent = [path for path in (*_HABITS, *_FOLDERS, "/opt/containerd") if not os.path.lexists(path)]
         known = json.loads(docs.block("daemon.json", self.runtime))
         limit = {"Name": "nofile", "Soft": open_files(), "Hard": open_files()}
         settings = known | {
@@ -92,17 +95,10 @@ class Docker(DockerLike):
         ]
 
     def stop(self) -> None:
-        """Stop dockerd and remove what it makes outside its folders."""
-        if self.daemon:
-            own = self.own_processes()
-            self.daemon.stop()
-            footprint.end(own)  # a containerd that has outlived its dockerd
-            for path in _HABITS:
-                if path in self.absent and os.path.lexists(path):
-                    os.unlink(path)
-            for path in (*_FOLDERS, "/opt/containerd"):
-                if path in self.absent and os.path.isdir(path) and not os.listdir(path):
-                    os.rmdir(path)
+        """Stop dockerd, and a containerd that has outlived it."""
+        own = self.own_processes()
+        super().stop()
+        footprint.end(own)
 
     def own_processes(self) -> set[int]:
         """dockerd and its containerd."""

@@ -69,6 +69,9 @@ class Engine:
     container_cgroup = re.compile(r"[0-9a-f]{64}$")
     container_id = re.compile(r"^[0-9a-f]{64}$")
 
+    #: What it makes on the host wherever its folders are: files, and folders, the inner ones first.
+    elsewhere: tuple[str, ...] = ()
+
     def __init__(self, runtime: Path, image: Path) -> None:
         self.runtime = runtime
         self.image = image
@@ -77,6 +80,7 @@ class Engine:
         if SYSTEMD:  # the name of a slice, in which "-" would mean one within another
             self.tag = self.tag.replace("-", "_")
         self.daemon: Daemon | None = None
+        self._absent = [path for path in self.elsewhere if not os.path.lexists(path)]
         programs = criu.folder()
         self.env = {
             "PATH": f"{programs}:{PROGRAMS}" if programs else PROGRAMS,
@@ -207,6 +211,9 @@ class Engine:
             self.remove_containers()
         self.stop()
         footprint.end(self._stragglers())
+        for path in self._absent:
+            with contextlib.suppress(OSError):  # not made, or used by others by now
+                os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
         if SYSTEMD:  # a slice stays when its last unit goes
             user = ["--user"] if SESSION else []
             subprocess.run(["systemctl", *user, "stop", "--quiet", self.cgroup_parent], check=False)

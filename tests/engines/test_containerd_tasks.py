@@ -75,6 +75,7 @@ def test_killed_shim(containerd: Containerd) -> None:
         wait_for(lambda: name not in containerd.tasks(), 10, "the end of the task")
         footprint.reap()
         assert not Path(f"/proc/{pid}").exists()
+        containerd.shim_socket(name).unlink(missing_ok=True)
 
 
 def test_metrics(containerd: Containerd) -> None:
