@@ -13,7 +13,8 @@ _UNITS: Final = {
     "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ns": 1e-9,
 }  # fmt: skip
 _DIGITS: Final = "0123456789"
-#: Go counts nanoseconds in 63 bits.
+#: Go counts nanoseconds, in 63 bits; a part that is shorter is nothing.
+_SHORTEST: Final = 1e-9
 _LONGEST: Final = (1 << 63) / 1e9
 
 
@@ -42,7 +43,9 @@ def _parse(text: str) -> float | None:
         rest = rest[len(unit) :]
         if number.count(".") > 1 or not number.strip(".") or unit not in _UNITS:
             return None
-        total += float(number) * _UNITS[unit]
+        length = float(number) * _UNITS[unit]
+        if length >= _SHORTEST:
+            total += length
         if not rest:
             return sign * total
 

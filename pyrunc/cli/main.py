@@ -63,6 +63,13 @@ def show(text: str) -> None:
             rest = rest[os.write(1, rest) :]
         except BrokenPipeError:
             raise OutputClosed from None
+        except BlockingIOError:
+            # O_NONBLOCK belongs to the pipe, not to us: whoever made it set it for his own end's sake.
+            import select
+
+            room = select.poll()
+            room.register(1, select.POLLOUT)
+            room.poll()
         except OSError as error:
             raise KernelError.of("write to standard output", error) from None
 

@@ -5,6 +5,7 @@ Numbers that grow are held between what the kernel's file said before and what i
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -385,6 +386,25 @@ def test_nobody_reads(runtime: Runtime, interval: str) -> None:
         assert running.process.wait(patient(10)) == 141
         assert running.err == ""
         assert container.status == "running"
+
+
+def test_a_reader_who_is_slow(runtime: Runtime) -> None:
+    """It waits for room in the pipe, also where the pipe's maker has made it say so instead (O_NONBLOCK)."""
+    with runtime.running(limited(runtime)) as container:
+        output, writer = os.pipe()
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        os.set_blocking(writer, False)
+        with os.fdopen(writer, "wb") as pipe:
+            said = runtime.into(pipe, runtime.temporary())
+            running = said.spawn("events", "--interval", "5ms", container.id)
+        with os.fdopen(output) as stream:
+            time.sleep(0.5)
+            assert running.process.poll() is None, running.err
+            told = [json.loads(stream.readline()) for _ in range(20)]
+            assert {event["type"] for event in told} == {"stats"}
+            container.kill("KILL").ok()
+            stream.read()
+        assert running.process.wait(patient(10)) == 0
 
 
 # -- what cannot be --------------------------------------------------------------------------------------

@@ -22,6 +22,9 @@ from pyrunc.errors import UsageError
         ("3µs", 3e-6),
         ("3μs", 3e-6),
         ("7ns", 7e-9),
+        ("1ns", 1e-9),
+        ("0.9ns", 0),
+        ("0.0000009ms", 0),
         ("0", 0),
         ("+0", 0),
         ("0s", 0),
@@ -32,7 +35,7 @@ from pyrunc.errors import UsageError
     ],
 )
 def test_durations(text: str, expected: float) -> None:
-    assert seconds("interval", text) == pytest.approx(expected)
+    assert seconds("interval", text) == pytest.approx(expected, rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize(

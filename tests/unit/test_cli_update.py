@@ -53,6 +53,7 @@ def test_every_option() -> None:
         ("0", 0),
         ("5", 5),
         ("5b", 5),
+        ("5 b", 5),
         ("5k", 5 << 10),
         ("5K", 5 << 10),
         ("5kb", 5 << 10),
@@ -69,7 +70,26 @@ def test_sizes(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-2", "x", "5x", "m", "5 5", "1.", ".5", "5i", "5ib", "1e3", "٣", "9" * 30]
+    "text",
+    [
+        "",
+        "-2",
+        "x",
+        "5x",
+        "m",
+        "5 5",
+        " 5",
+        "5 ",
+        "5  m",
+        "5m ",
+        "1.",
+        ".5",
+        "5i",
+        "5ib",
+        "1e3",
+        "٣",
+        "9" * 30,
+    ],
 )
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(UsageError, match="invalid value for memory"):

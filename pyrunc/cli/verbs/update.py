@@ -87,7 +87,9 @@ def _size(option: str, text: str) -> int:
     factor = 1
     if rest[-1:] and rest[-1] in _UNITS:
         factor = 1 << 10 * (_UNITS.index(rest[-1]) + 1)
-        rest = rest[:-1].removesuffix(" ")
+        rest = rest[:-1]
+    if text[-1:].isalpha():
+        rest = rest.removesuffix(" ")
     whole, dot, part = rest.partition(".")
     digits = whole + part
     good = whole and (part or not dot) and digits.isascii() and digits.isdecimal() and len(digits) < 20
