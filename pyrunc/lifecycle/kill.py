@@ -50,10 +50,13 @@ def _signal_cgroup(record: Record, number: int) -> set[int]:
     """Send signal `number` to every process in the container's cgroup; returns their pids."""
     if record.cgroup is None:
         return set()
+    from pyrunc.lifecycle.interrupt import Undisturbed
     from pyrunc.linux.cgroups.everyone import signal_everyone
     from pyrunc.linux.cgroups.manager import restore
 
-    return signal_everyone(restore(record.cgroup), number)
+    # They are frozen meanwhile, and would stay so if this process ended then.
+    with Undisturbed():
+        return signal_everyone(restore(record.cgroup), number)
 
 
 def _holds_frozen(record: Record) -> bool:

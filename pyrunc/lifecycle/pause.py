@@ -7,6 +7,7 @@ units leaves cgroup.freeze alone, and `status` asks the kernel, not systemd.
 
 from __future__ import annotations
 
+from pyrunc.lifecycle.interrupt import Interruptible
 from pyrunc.lifecycle.status import check_allowed, current, load
 from pyrunc.linux.cgroups.manager import restore
 
@@ -23,7 +24,9 @@ def pause(store: Store, container_id: str) -> None:
     with store.open(container_id) as directory, directory.lock():
         record = load(directory)
         check_allowed("pause", container_id, current(directory, record))
-        restore(record.cgroup).freeze()
+        # Told to end while it waits for them to stand: `freeze` lets all go on when it fails.
+        with Interruptible():
+            restore(record.cgroup).freeze()
 
 
 def resume(store: Store, container_id: str) -> None:

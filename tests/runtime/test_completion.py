@@ -86,6 +86,18 @@ def test_ids(runtime: Runtime, line: Line) -> None:
     assert not ids & line(f"--root {runtime.folder / 'nowhere'} state ")
 
 
+def test_a_root_with_other_characters(runtime: Runtime, line: Line) -> None:
+    """The shell's own words in its name are not carried out."""
+    twin = runtime.like()
+    twin.root = line.folder / "$(touch harm); touch harm"
+    container = twin.container(twin.bundle().sleeper())
+    container.create().ok()
+    found = line(f"--root '{twin.root}' state ")
+    assert not (line.folder / "harm").exists()
+    if line.shell != "bash":  # which leaves the quotes where they are
+        assert found == {container.id}
+
+
 def test_what_another_program_reads_is_left_alone(runtime: Runtime, line: Line) -> None:
     assert "--tty" in line("exec --t")
     assert line("exec some-id sh --t") == set()

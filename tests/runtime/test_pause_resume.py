@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from pyrunc.linux.cgroups.frozen import told
 from tests.support import footprint
 from tests.support.runtime import Container, Runtime, wait_for
 
@@ -88,6 +90,31 @@ def test_sigkill_does_not_wait(writers: Container) -> None:
     writers.kill("KILL").ok()
     writers.stops()
     writers.delete().ok()
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("verb", [["pause"], ["kill", "--all", "--signal", "URG"]], ids=["pause", "kill"])
+def test_told_to_end_before_they_stand(writers: Container, verb: list[str]) -> None:
+    """Without processor time they cannot stop at once. Whoever gave up waiting leaves nothing frozen."""
+    words = ["--cpu-period", "1000000", "--cpu-quota", "1000"]
+    writers.runtime.verb("update", *words, writers.id).ok()
+    v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    home, version = str(writers.cgroup("" if v2 else "freezer")), 2 if v2 else 1
+    for _ in range(10):
+        call = writers.runtime.spawn(*verb, writers.id)
+        while not told(home, version) and call.process.poll() is None:
+            time.sleep(0.0005)
+        time.sleep(0.01)
+        call.process.send_signal(signal.SIGTERM)
+        outcome = call.wait()
+        if outcome.status == 0:  # they stood in time
+            writers.runtime.verb("resume", writers.id)
+            continue
+        if verb == ["pause"]:
+            outcome.fails("interrupted by SIGTERM")
+        assert writers.status == "running"
+        return
+    raise AssertionError("they always stood in time")
 
 
 def test_delete_of_a_paused_container(runtime: Runtime) -> None:

@@ -36,7 +36,7 @@ _TEXT: Final = r"""#compdef pyrunc
 
 _pyrunc_ids() {
     local -a ids
-    ids=(${(f)"$(_call_program containers $_pyrunc_call list -q 2>/dev/null)"})
+    ids=(${(f)"$(_call_program containers ${(q)_pyrunc_call} list -q 2>/dev/null)"})
     compadd "$@" -a ids
 }
 

@@ -43,7 +43,8 @@ def signal_everyone(manager: Manager, number: int) -> set[int]:
     try:
         return _rounds(manager, number, 1 if held else tree.TRIES)
     finally:
-        if ours:
+        # Unless it is gone: in cgroup v2 others can kill what is frozen, and then delete the container.
+        if ours and manager.frozen():
             manager.thaw()
 
 
