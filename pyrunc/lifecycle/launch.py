@@ -121,6 +121,7 @@ def _second_stage(talk: Conversation, first: Init, undo: Undo) -> Init:
     second = Init(pid, os.pidfd_open(pid), first.talk)
     undo.push(lambda: _kill(second))
     os.waitpid(first.pid, 0)
+    talk.go()
     return second
 
 

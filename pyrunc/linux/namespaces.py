@@ -30,7 +30,7 @@ from pyrunc.kernel.constants import (
 )
 from pyrunc.kernel.structs import CLONE_ARGS_SIZE
 from pyrunc.plan.program import EQ, TALK
-from pyrunc.plan.talk import SAY_PID
+from pyrunc.plan.talk import SAY_PID, hear
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -186,7 +186,10 @@ def plan_setns(joins: Mapping[str, str], program: Program) -> None:
 
 
 def plan_second_stage(flags: int, program: Program) -> None:
-    """Emit the end of the first stage: it clones the second into the new namespaces `flags`, and says its pid."""
+    """Emit the end of the first stage: it clones the second into the new namespaces `flags`, and says its pid.
+
+    The second waits until the runtime has heard that, or what it says itself might come first.
+    """
     pid = program.register()
     second = program.label()
     # struct clone_args of clone3(2): flags, pidfd, child_tid, parent_tid, exit_signal, the rest zero.
@@ -200,6 +203,7 @@ def plan_second_stage(flags: int, program: Program) -> None:
     program.call("write", TALK, message, 16, step="tell the runtime the pid of init")
     program.call("exit_group", 0, step="end the first stage")
     program.place(second)
+    hear(program, "wait until the runtime knows the pid of init")
     program.release(pid)
 
 

@@ -98,7 +98,6 @@ def compile_exec(
     two_stages = bool(joining.flags & CLONE_NEWPID)
     if two_stages:
         namespaces.plan_second_stage(0, program)
-        hear(program, "wait until the runtime knows its pid")
         program.call("setsid", step="start a new session")
     _plan_visible(config, host, program, bpf, envp)
     return program

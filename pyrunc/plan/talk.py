@@ -4,6 +4,7 @@
       clone3 + execveat  ───────────────────────────────▶  waits (only where systemd makes the cgroup)
       "go"               ───────────────────────────────▶  enters its cgroup; then, only where namespaces are
                          ◀──────────── SAY_PID  pid ─────  joined: setns, clone3 CLONE_PARENT, exit
+      "go"               ───────────────────────────────▶  (what was cloned waits, so that this is heard first)
       write id maps (only with a user namespace)
       "go"               ───────────────────────────────▶  root, mounts
                          ◀───────── SAY_COPY  2 fds ─────  for each tmpcopyup: the directory, the tmpfs
