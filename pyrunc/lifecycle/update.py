@@ -3,7 +3,8 @@
 Under the container's lock: what is asked for is merged with what holds and checked as a whole, then written, then
 saved. The configuration in the state directory says from then on what holds: for the next `update`, for whoever enters
 the container, for `restore`. A failure anywhere puts back what was changed before it, the newest first. Killed in
-between, the container has some of the new values and the old configuration; the same `update` again sets it right.
+between, the container has some of the new values and the old configuration; the same `update` again sets it right. If it
+changed all device rules of cgroup v1 just then, the container may be paused.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from pyrunc import SPEC_VERSION
 from pyrunc.errors import PyruncError, Rejected
 from pyrunc.lifecycle.failure import saved_config
-from pyrunc.lifecycle.interrupt import Interruptible
+from pyrunc.lifecycle.interrupt import Interruptible, Undisturbed
 from pyrunc.lifecycle.status import check_allowed, current, load
 from pyrunc.lifecycle.undo import Undo
 
@@ -105,9 +106,16 @@ def _set_resources(record: Record, config: Config, resources: Resources, undo: U
 def _save(directory: Directory, record: Record, config: Config, changed: Config, undo: Undo) -> None:
     from pyrunc.config.writer import dumps
 
-    undo.push(lambda: directory.save_config(dumps(config).encode()))
-    directory.save_config(dumps(changed).encode())
-    memory = changed["linux"]["resources"].get("memory") or {}
-    if record.memory_limit != memory.get("limit", 0):
-        record.memory_limit = memory.get("limit", 0)
-        directory.save(record)
+    with Undisturbed():
+        directory.save_config(dumps(changed).encode())
+        undo.push(lambda: directory.save_config(dumps(config).encode()))
+    former = record.memory_limit
+    limit = (changed["linux"]["resources"].get("memory") or {}).get("limit", 0)
+    if former != limit:
+        undo.push(lambda: _save_limit(directory, record, former))
+        _save_limit(directory, record, limit)
+
+
+def _save_limit(directory: Directory, record: Record, limit: int) -> None:
+    record.memory_limit = limit
+    directory.save(record)

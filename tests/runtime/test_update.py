@@ -48,7 +48,7 @@ def held(container: Container, *places: str) -> list[str]:
 def limits_of(container: Container) -> dict[str, str]:
     """Every limit that a test here changes, as it is."""
     names = (
-        "cpu.max cpu.max.burst cpu.weight cpu.idle cpuset.cpus memory.max memory.swap.max memory.low pids.max"
+        "cpu.max cpu.max.burst cpu.weight cpu.idle cpuset.cpus.effective memory.max memory.swap.max memory.low pids.max"
         if V2
         else "cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us cpu/cpu.cfs_burst_us cpu/cpu.shares cpu/cpu.idle "
         "cpuset/cpuset.cpus memory/memory.limit_in_bytes memory/memory.soft_limit_in_bytes memory/memory.swappiness "
