@@ -133,7 +133,9 @@ def test_memory(runtime: Runtime) -> None:
         assert 12 * M < of_memory["usage"]["usage"] <= of_memory["usage"]["max"] <= 32 * M
         usage = counted(container, "memory/memory.usage_in_bytes", "memory.current")
         assert of_memory["usage"]["usage"] == pytest.approx(usage, rel=0.1)
-        stat = dict(line.split() for line in value(container, "" if V2 else "memory", "memory.stat").splitlines())
+        stat = dict(
+            line.split() for line in value(container, "" if V2 else "memory", "memory.stat").splitlines()
+        )
         assert of_memory["raw"].keys() == stat.keys()
         for name, pages in (("anon", "rss"), ("file", "cache")):
             known = int(stat[name if V2 else pages])
