@@ -2,7 +2,7 @@
 
 This is the one list: rooms take the names from here, `features` announces it as potentiallyUnsafeConfigAnnotations
 (features.md), and docs/annotations.md tells it to people. All other annotations are carried in `state` and do nothing.
-All of these reach beyond the container, so an engine must not take them from somebody whom it does not trust.
+All but `INIT` reach beyond the container, so an engine must not take them from somebody whom it does not trust.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CRIU_CONFIG: Final = "org.criu.config"
 HOOKS_STDOUT: Final = "run.oci.hooks.stdout"
 HOOKS_STDERR: Final = "run.oci.hooks.stderr"
+INIT: Final = "run.pyrunc.init"
 KEEP_GROUPS: Final = "run.oci.keep_original_groups"
 MOUNT_CONTEXT_TYPE: Final = "run.oci.mount_context_type"
 PIDFD_RECEIVER: Final = "run.oci.pidfd_receiver"
@@ -35,6 +36,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     KEEP_GROUPS: "`1` or `true`: the process keeps the groups of pyrunc's caller; additionalGids is left out",
     MOUNT_CONTEXT_TYPE: "the mount option for linux.mountLabel: context, fscontext, defcontext or rootcontext",
     PIDFD_RECEIVER: "a unix stream socket that is sent a pidfd of the container's process, as with --pidfd-socket",
+    INIT: "`1` or `true`: the container has an init of its own, as with --init (docs/init.md)",
 }
 
 
@@ -50,6 +52,16 @@ def check(config: Config, report: Report) -> None:
             from pyrunc.validate.report import member
 
             report.error(member("annotations", name), "has a NUL in it", "give the path of a file")
+
+
+def wants_init(annotations: Mapping[str, str] | None) -> bool:
+    """Whether the container is to have an init of its own."""
+    return (annotations or {}).get(INIT) in ("1", "true")
+
+
+def with_init(config: Config) -> Config:
+    """`config` with the annotation that asks for an init of its own."""
+    return {**config, "annotations": {**(config.get("annotations") or {}), INIT: "true"}}
 
 
 def keeps_groups(config: Config) -> bool:

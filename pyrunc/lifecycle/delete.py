@@ -190,11 +190,15 @@ def _remove_cgroup(record: Record, log: Log) -> None:
 
 
 def _inits(pids: list[int]) -> list[int]:
-    """Those of the processes `pids` that still are pyrunc-init, which no other program can pass for."""
+    """Those of the processes `pids` that still are pyrunc-init, which no other program can pass for.
+
+    Not the init of a container that runs (`linux.init_process`), which holds stdio only, and no conversation.
+    """
     found = []
     for pid in pids:
         try:
-            if os.readlink(f"/proc/{pid}/exe").startswith("/memfd:pyrunc-init "):
+            ours = os.readlink(f"/proc/{pid}/exe").startswith("/memfd:pyrunc-init ")
+            if ours and any(int(number) > 2 for number in os.listdir(f"/proc/{pid}/fd")):
                 found.append(pid)
         except (FileNotFoundError, ProcessLookupError):
             pass  # it has ended

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from stat import S_IFDIR
 
+from pyrunc.config.annotations import wants_init, with_init
 from pyrunc.config.load import load
 from pyrunc.lifecycle.caller import check_terminal, extra_descriptors
 from pyrunc.linux.cgroups.layout import layout
@@ -80,6 +81,8 @@ def prepare(request: Request, *, foreground: bool, socket: bool, notifies: bool 
     loaded = load(request.bundle, request.config_name)
     config = loaded.config
     report = check_shape(config)  # before anything looks into it: its types do not hold yet
+    if request.init:
+        config = with_init(config)
     kinds, joins = open_joined(config)
     try:
         host = probe()
@@ -105,6 +108,7 @@ def prepare(request: Request, *, foreground: bool, socket: bool, notifies: bool 
             listen_fds=listen_fds,
             listen_names=listen_names,
             socket=socket,
+            init=wants_init(config.get("annotations")),
         )
         manager = _cgroup_manager(request, config, host)
         host.cgroups = manager.paths()

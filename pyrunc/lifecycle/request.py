@@ -13,7 +13,7 @@ class Request:
 
     `config_name`: name of the configuration in the bundle. `preserve_fds`: how many descriptors after stdio
     and LISTEN_FDS the process keeps. `cgroup_manager`: one of `linux.cgroups.manager.KINDS`. `rootless`: the
-    caller's word on cgroup permission errors, None for auto.
+    caller's word on cgroup permission errors, None for auto. `init`: the container gets an init of its own.
     """
 
     __slots__ = (
@@ -23,6 +23,7 @@ class Request:
         "console_socket",
         "container_id",
         "detach",
+        "init",
         "keep",
         "log",
         "no_new_keyring",
@@ -48,6 +49,7 @@ class Request:
         pid_file: str = "",
         no_pivot: bool = False,
         no_new_keyring: bool = False,
+        init: bool = False,
         preserve_fds: int = 0,
         detach: bool = False,
         keep: bool = False,
@@ -65,6 +67,7 @@ class Request:
         self.pid_file = pid_file
         self.no_pivot = no_pivot
         self.no_new_keyring = no_new_keyring
+        self.init = init
         self.preserve_fds = preserve_fds
         self.detach = detach
         self.keep = keep

@@ -6,11 +6,12 @@ import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET
 from _socket import socket as Socket
 
+from pyrunc.config.annotations import wants_init
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.lifecycle.failure import saved_config, word
 from pyrunc.lifecycle.liveness import open_process, stat_of, wait_end
 from pyrunc.lifecycle.status import CREATED, RUNNING, check_allowed, current, load, state_document
-from pyrunc.plan.talk import SAY_LISTENER
+from pyrunc.plan.talk import SAY_LISTENER, SAY_PID
 from pyrunc.spawn.conversation import Conversation, StepFailed
 from pyrunc.store.store import START_SOCKET
 
@@ -123,12 +124,17 @@ def await_exec(
             _hand_over_listener(message, pidfd, config(), record, status, pid)
             talk.go()
             message = talk.hear()
+        if message is not None and message.said == SAY_PID:
+            talk.go(b"%d" % message.value)
+            message = talk.hear()
         if message is not None:
             raise PyruncError(f"pyrunc-init said {message.said} where nothing was due", code="init-protocol")
     except PyruncError as error:
         # Where a step has failed init ends by itself, with its own exit status. Unless it is not itself any more.
         if not (isinstance(error, StepFailed) and wait_end(pidfd, _ENDING)):
             _end(pidfd)
+        if isinstance(error, StepFailed) and (killed := _killed(error.step, record, who)):
+            raise killed from None
         raise
     talk.close()
     small = 0 < record.memory_limit < _SMALL_MEMORY
@@ -138,22 +144,37 @@ def await_exec(
     found = stat_of(pid)
     if found is None or found[0] not in "ZX":
         return
-    # execve names the process after its program; init's own name on a dead process means there was none.
-    executed = _name_of(pid) != "pyrunc-init"
+    # execve names the process after its program; init's own name on a dead process means there was none. An init of the
+    # container's own keeps its name, and ends the conversation only then.
+    executed = wants_init(record.annotations) or _name_of(pid) != "pyrunc-init"
     if executed and not small:
         return
+    if killed := _oom_killed(record, who):
+        raise killed
+    if not executed:
+        raise PyruncError(f"{who} was killed before it could execute its program", code="init-ended")
+
+
+def _killed(step: str, record: Record, who: str) -> PyruncError | None:
+    """The error where an init of the container's own says in `step` that its child was killed."""
+    from pyrunc.linux.init_process import KILLED
+
+    if step != KILLED:
+        return None
+    return _oom_killed(record, who) or PyruncError(KILLED, code="init-ended")
+
+
+def _oom_killed(record: Record, who: str) -> PyruncError | None:
     if record.cgroup:
         from pyrunc.linux.cgroups.manager import restore
 
         if restore(record.cgroup).oom_kills() > 0:
-            raise PyruncError(
+            return PyruncError(
                 f"{who} was OOM-killed (memory limit too low?)",
                 remedy="raise linux.resources.memory.limit",
                 code="oom",
             )
-    if executed:
-        return
-    raise PyruncError(f"{who} was killed before it could execute its program", code="init-ended")
+    return None
 
 
 def _hand_over_listener(

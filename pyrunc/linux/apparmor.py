@@ -56,6 +56,17 @@ def plan(config: Config, host: Host, program: Program, proc: Register) -> None:
     plan_attribute(program, proc, names, value, step=f"apply the AppArmor profile {profile}", of=_WHERE)
 
 
+def plan_change(config: Config, host: Host, program: Program, proc: Register) -> None:
+    """Emit changing to the profile at once, for an init that executes nothing any more (aa_change_profile(2))."""
+    profile = config["process"].get("apparmorProfile", "")
+    if profile == UNCONFINED or not _is_needed(profile, host):
+        return
+    value = b"changeprofile " + profile.encode("utf-8", "surrogateescape")
+    names = ("apparmor/current", "current")
+    step = f"apply the AppArmor profile {profile} to the container's init"
+    plan_attribute(program, proc, names, value, step=step, of=_WHERE)
+
+
 def explain(number: int) -> str:
     """What the kernel's errno leaves out (aa_change_profile() in security/apparmor/domain.c)."""
     return {

@@ -44,16 +44,19 @@ def needs_home(config: Config) -> bool:
     return not value_of(config["process"].get("env") or (), "HOME")
 
 
-def plan_listen(config: Config, program: Program, count: int, names: str) -> tuple[list[str | int], int]:
+def plan_listen(
+    config: Config, program: Program, count: int, names: str, *, first: bool = True
+) -> tuple[list[str | int], int]:
     """What sd_listen_fds(3) reads, for `count` descriptors from 3 on, and for `names`, divided by colons ("": none).
 
-    LISTEN_PID must be the pid that the process has for itself. In a PID namespace made for it that is 1; elsewhere
-    only the runtime can know: then the second result is the address of a buffer of `PID_SIZE` bytes for it, else 0.
+    LISTEN_PID must be the pid that the process has for itself. In a PID namespace made for it that is 1, if it is the
+    `first` process there; elsewhere only the runtime can know: then the second result is the address of a buffer of
+    `PID_SIZE` bytes for it, else 0.
     """
     entries: list[str | int] = [f"LISTEN_FDS={count}"]
     if names:
         entries.append(f"LISTEN_FDNAMES={names}")
-    if is_new(config, "pid"):
+    if first and is_new(config, "pid"):
         return [*entries, "LISTEN_PID=1"], 0
     entry = program.data(b"LISTEN_PID=" + bytes(PID_SIZE))
     return [*entries, entry], entry + len("LISTEN_PID=")

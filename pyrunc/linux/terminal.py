@@ -150,16 +150,20 @@ def _plan_dev_console(points: Points, slave: Register) -> None:
     points.close(tree, point, holder)
 
 
-def plan_attach(config: Config, host: Host, program: Program, slave: Register | None) -> None:
+def plan_attach(
+    config: Config, host: Host, program: Program, slave: Register | None, *, controlling: bool = True
+) -> None:
     """Emit making the slave the controlling terminal and stdin, stdout and stderr.
 
     Init is a session leader by then (setsid(2) at its start). After the mounts and hooks, which must not
     write to the terminal; before `credentials.plan_stdio_owner`, which gives stdio, so now the slave, to the
     process's user, as login(1) does, so that /dev/tty and /dev/console can be opened again.
+    `controlling`: false where a child of init is going to have it in a session of its own.
     """
     if slave is not None:
         plan_stdio(program, slave)
-        plan_control(program)
+        if controlling:
+            plan_control(program)
 
 
 def plan_stdio(program: Program, slave: Register) -> None:

@@ -52,7 +52,7 @@ class Choices:
     `extra_descriptors`: how many from 3 on the container keeps, `listen_fds` of them for LISTEN_FDS.
     `listen_names`: their names, LISTEN_FDNAMES. `keyring`: the name of a new session keyring (`keyring.new_name`), ""
     to keep the caller's. `socket`: init waits on start.sock (create) or for the last word
-    of the conversation (run).
+    of the conversation (run). `init`: the container has an init of its own.
     Set by `compile_program`: `asks_home`, `asks_pid`, `asks_priorities`, and `started_at`, the first step that `start`
     lets init take.
     """
@@ -63,6 +63,7 @@ class Choices:
         "asks_priorities",
         "container_id",
         "extra_descriptors",
+        "init",
         "keyring",
         "listen_fds",
         "listen_names",
@@ -81,6 +82,7 @@ class Choices:
         listen_fds: int = 0,
         listen_names: str = "",
         socket: bool = True,
+        init: bool = False,
     ) -> None:
         self.container_id = container_id
         self.keyring = keyring
@@ -89,6 +91,7 @@ class Choices:
         self.listen_fds = listen_fds
         self.listen_names = listen_names
         self.socket = socket
+        self.init = init
         self.asks_home = False
         self.asks_pid = False
         self.asks_priorities = False
@@ -131,7 +134,9 @@ def compile_program(
     _plan_hooks(config, "createContainer", program)
     rootfs.plan_switch(config, host, program, root)
     _plan_inside(config, host, program, late, proc)
-    envp = _plan_environment(config, choices, program)
+    # What is before must not be seen by the container, should init stay with it.
+    early = program.fold() if choices.init else 0
+    envp, pid_text = _plan_environment(config, choices, program)
     # No descriptor of the runtime survives execve; now, because a filter may not know close_range(2).
     first = 3 + choices.extra_descriptors
     program.call(
@@ -139,14 +144,22 @@ def compile_program(
     )
     _plan_seldom(config, host, program, proc)
     _plan_priorities(config, choices, program)
-    found = _plan_process(config, host, program, bpf, slave)
+    found = _plan_process(config, host, choices, program, bpf, slave)
     _plan_wait(choices, program)
     choices.started_at = len(program)
     if config["process"].get("noNewPrivileges") and bpf:
         # As late as can be, for it must allow all that follows; but a hook in the container is under it too.
-        seccomp.plan(config, program, bpf)
+        _plan_filter(config, choices, program, bpf)
     _plan_hooks(config, "startContainer", program)
-    executable.plan_exec(config, program, found, envp)
+    # Last of all, so that an init of the container's own has no more rights than its process.
+    if early:
+        from pyrunc.linux import init_process
+
+        fork = init_process.plan_fork(config, program, early, pid_text)
+        executable.plan_exec(config, program, found, envp)
+        init_process.plan_rest(config, host, program, early, proc, fork)
+    else:
+        executable.plan_exec(config, program, found, envp)
     return program
 
 
@@ -200,17 +213,19 @@ def _plan_inside(config: Config, host: Host, program: Program, late: Late, proc:
     masking.plan(config, host, program)
 
 
-def _plan_environment(config: Config, choices: Choices, program: Program) -> int:
-    """The environment; the address of envp.
+def _plan_environment(config: Config, choices: Choices, program: Program) -> tuple[int, int]:
+    """The environment; the address of envp, and that of LISTEN_PID's value if a child of init is to ask for it, else 0.
 
     The runtime is asked for HOME where process.env has none, and for LISTEN_PID where it is not 1.
     """
     extra: list[str | int] = []
     pid = 0
     if choices.listen_fds:
-        extra, pid = environment.plan_listen(config, program, choices.listen_fds, choices.listen_names)
+        extra, pid = environment.plan_listen(
+            config, program, choices.listen_fds, choices.listen_names, first=not choices.init
+        )
     envp, home = environment.plan(config, program, extra)
-    if pid:
+    if pid and not choices.init:
         choices.asks_pid = True
         say(program, PID, "ask the runtime for LISTEN_PID")
         hear(program, "wait for LISTEN_PID", pid, environment.PID_SIZE)
@@ -218,7 +233,7 @@ def _plan_environment(config: Config, choices: Choices, program: Program) -> int
         choices.asks_home = True
         say(program, HOME, "ask the runtime for HOME")
         hear(program, "wait for HOME", home, environment.HOME_SIZE)
-    return envp
+    return envp, pid if choices.init else 0
 
 
 def _plan_seldom(config: Config, host: Host, program: Program, proc: Register | None) -> None:
@@ -256,7 +271,12 @@ def _plan_priorities(config: Config, choices: Choices, program: Program) -> None
 
 
 def _plan_process(
-    config: Config, host: Host, program: Program, bpf: bytes | None, slave: Register | None
+    config: Config,
+    host: Host,
+    choices: Choices,
+    program: Program,
+    bpf: bytes | None,
+    slave: Register | None,
 ) -> Register:
     """Emit the identity of the container's process, in the order that the rooms' docstrings give reasons for.
 
@@ -264,12 +284,12 @@ def _plan_process(
     CAP_SYS_ADMIN, so it is loaded before capabilities go, and as late as that, for it must allow all that
     follows. Ids change, then capabilities; the program is looked up with the rights that it will run with.
     """
-    terminal.plan_attach(config, host, program, slave)
+    terminal.plan_attach(config, host, program, slave, controlling=not choices.init)
     credentials.plan_stdio_owner(config, host, program)
     again = cwd.plan_enter_before_user(config, host, program)
     filtered = bool(bpf) and not config["process"].get("noNewPrivileges")
     if bpf and filtered:
-        seccomp.plan(config, program, bpf)
+        _plan_filter(config, choices, program, bpf)
     capabilities.plan_before_user(config, host, program)
     credentials.plan_user(config, host, program)
     capabilities.plan_after_user(config, host, program)
@@ -277,6 +297,14 @@ def _plan_process(
     credentials.plan_umask(config, host, program)
     credentials.plan_no_new_privileges(config, host, program)
     return executable.plan_find(config, host, program, filtered)
+
+
+def _plan_filter(config: Config, choices: Choices, program: Program, bpf: bytes) -> None:
+    seccomp.plan(config, program, bpf)
+    if choices.init:
+        from pyrunc.linux import init_process
+
+        init_process.plan_probe(program)
 
 
 def _plan_wait(choices: Choices, program: Program) -> None:

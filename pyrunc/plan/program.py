@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Where the arena is mapped in pyrunc-init (native/init.h: ARENA_ADDRESS).
 ARENA: Final = 0x3000_0000_0000
+#: Where the steps are mapped (native/init.h: STEPS_ADDRESS).
+STEPS: Final = 0x2FF0_0000_0000
 #: Size of the detail buffer, the first thing in the arena (native/init.h: DETAIL_SIZE).
 DETAIL_SIZE: Final = 256
 
@@ -172,6 +174,13 @@ class Program:
         """The address of a NULL-terminated array of C strings."""
         return self.pointers([self.string(text) for text in texts])
 
+    def fold(self) -> int:
+        """Begin a new page of the arena; its address. What is emitted from now on shares nothing with what was."""
+        arena = self._arena
+        arena += bytes(-len(arena) % PAGE)
+        self._interned = {}
+        return ARENA + len(arena)
+
     # -- registers, descriptors, places ----------------------------------------------------------------
 
     def register(self) -> Register:
@@ -219,7 +228,9 @@ class Program:
         """
         self._emit(OP_CALL, SYSCALLS[name], name, args, step, of, into, tolerate, otherwise)
 
-    def branch(self, register: Register, relation: int, value: int, target: Label, step: str = "") -> None:
+    def branch(
+        self, register: Register, relation: int, value: int | Register, target: Label, step: str = ""
+    ) -> None:
         """Go to `target` if `register` stands in `relation` (EQ, NE, LT, GE, BITS = any bit of) to `value`."""
         self._emit(OP_BRANCH, relation, "branch", (register, value), step, "", None, (), target)
 

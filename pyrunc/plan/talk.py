@@ -29,7 +29,9 @@
     runtime (pyrunc start)
       connect, "go"      ───────────────────────────────▶  seccomp (with no_new_privs)
                          ◀─────── SAY_LISTENER  fd ──────  (only with seccomp notify)
-      "go"               ───────────────────────────────▶  startContainer hooks, execve
+      "go"               ───────────────────────────────▶  startContainer hooks
+                         ◀──────────── SAY_PID  pid ─────  (only with --init and LISTEN_FDS: from init's child)
+      "4711"             ───────────────────────────────▶  execve
                          ◀──────── end of file: it runs
 
 A process that mounts in a container that runs (`pyrunc mounts`, linux/mounts/running.py) speaks in the same way:

@@ -6,6 +6,7 @@ express: `basics` for what belongs to no room, and every room's own `check`.
 
 from __future__ import annotations
 
+from pyrunc.config.annotations import INIT
 from pyrunc.errors import Rejected
 from pyrunc.validate import basics
 from pyrunc.validate._accept import accept
@@ -53,6 +54,7 @@ SELDOM = (
     ("selinux", "process", ("selinuxLabel",)),
     ("selinux", "linux", ("mountLabel",)),
     ("memory_policy", "linux", ("memoryPolicy",)),
+    ("init_process", "annotations", (INIT,)),
 )
 
 

@@ -38,6 +38,12 @@ class RecordedProgram(Program):
     def __init__(self, first_slot: int = 3) -> None:
         super().__init__(first_slot)
         self.lies: dict[int, bytes] = {}
+        self.folded: dict[bytes, int] = {}
+
+    def fold(self) -> int:
+        """As `Program.fold`."""
+        self.folded.update(self._interned)
+        return super().fold()
 
     def data(self, raw: bytes, align: int = 8) -> int:
         """As `Program.data`."""
@@ -101,7 +107,7 @@ def _argument(program: RecordedProgram, value: Any) -> str:
 
 def _pointed(program: RecordedProgram, address: int) -> str:
     """What lies at `address`: a string, or a structure as 8-byte words, with what these point to."""
-    for text, at in program._interned.items():
+    for text, at in (*program._interned.items(), *program.folded.items()):
         if at == address:
             return _quoted(text)
     for at, raw in program.lies.items():

@@ -84,7 +84,7 @@ def compiled(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     host.cgroups = manager.paths()
     # What libseccomp makes of a profile differs from version to version; here only its place matters.
     bpf = b"\x06\0\0\0\0\0\xff\x7f" if "seccomp" in config["linux"] else None
-    choices = build.Choices(container_id="golden", keyring="_ses.golden")
+    choices = build.Choices(container_id="golden", keyring="_ses.golden", init=bundle.name == "init")
     program = build.compile_program(config, host, choices, bpf, manager)
     assert isinstance(program, RecordedProgram)
     return listing(program)

@@ -33,6 +33,7 @@ def enumerators(kind: str) -> list[str]:
 
 def test_numbers_are_those_of_the_header() -> None:
     assert define("ARENA_ADDRESS") == module.ARENA
+    assert define("STEPS_ADDRESS") == module.STEPS
     assert define("DETAIL_SIZE") == module.DETAIL_SIZE
     assert define("PAGE") == module.PAGE
     assert define("REGISTERS") == module.REGISTERS

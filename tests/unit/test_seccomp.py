@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from struct import pack
 from typing import Any
@@ -18,7 +19,8 @@ from pyrunc.linux.seccomp import cache
 from pyrunc.linux.seccomp import compile as compiler
 from pyrunc.linux.seccomp.compile import compile_profile
 from pyrunc.linux.seccomp.names import NAMES
-from pyrunc.linux.seccomp.prefix import FIRST, NEWER, prefix
+from pyrunc.linux.seccomp.narrow import narrow
+from pyrunc.linux.seccomp.prefix import FIRST, NEWER, X32_BIT, prefix
 from pyrunc.plan.host import Host
 from pyrunc.plan.program import Program
 from pyrunc.validate.report import Report
@@ -436,3 +438,17 @@ def test_number_of_entries_is_limited(tmp_path: Path) -> None:
         os.utime(tmp_path / ".cache" / "seccomp" / f"{number:040}", (number, number))
     names = sorted(os.listdir(tmp_path / ".cache" / "seccomp"))
     assert len(names) == cache.ENTRIES and names[0] == f"{5:040}"
+
+
+def test_a_narrow_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the calls named, of one kind of calls only; nothing where the machine is not known."""
+    monkeypatch.setattr(sys.implementation, "_multiarch", "x86_64-linux-gnu")
+    program = narrow(("wait4", "exit_group"))
+    for name, number in SYSCALLS.items():
+        allowed = bpf.verdict(program, TOKENS["X86_64"], number) == bpf.ALLOW
+        assert allowed == (name in ("wait4", "exit_group")), name
+    killed = 0x8000_0000
+    assert bpf.verdict(program, TOKENS["X86_64"], SYSCALLS["wait4"] | X32_BIT) == killed
+    assert bpf.verdict(program, TOKENS["X86"], SYSCALLS["wait4"]) == killed
+    monkeypatch.setattr(sys.implementation, "_multiarch", "vax-linux-gnu")
+    assert narrow(("wait4",)) == b""

@@ -45,6 +45,7 @@ def request_of(settings: Values, values: Values, container_id: str, log: Log) ->
         pid_file=absolute(values["pid-file"]),
         no_pivot=bool(values["no-pivot"]),
         no_new_keyring=bool(values["no-new-keyring"]),
+        init=bool(values["init"]),
         preserve_fds=number(values, "preserve-fds"),
         detach=bool(values.get("detach")),
         keep=bool(values.get("keep")),
@@ -69,6 +70,7 @@ _CREATE: Final = (
     ),
     Option("pid-file", "file to write the process id to", value="FILE"),
     Option("no-pivot", "do not use pivot_root; insecure, for a root file system on a ramdisk only"),
+    Option("init", "run an init in the container that forwards signals to its process and reaps orphans"),
     Option("no-new-keyring", "keep the caller's session keyring instead of making a new one"),
     Option("preserve-fds", "pass N more descriptors on (after stdio and LISTEN_FDS)", value="N", default=0),
 )

@@ -73,11 +73,13 @@ PRIVATE: Final = 0xF_0000
 INDIRECT: Final = ("S390", "S390X")
 RET_ENOSYS: Final = 0x0005_0000 | 38
 
-_LD, _JA, _JEQ, _JGT, _JGE, _RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x06
-_NUMBER, _ARCH = 0, 4  # offsets in struct seccomp_data
+#: linux/bpf_common.h: load a word, jump, jump if equal, greater, not less; return.
+LD, JA, JEQ, JGT, JGE, RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x06
+NUMBER, ARCH = 0, 4  # offsets in struct seccomp_data
 
 
-def _op(code: int, k: int, yes: int = 0, no: int = 0) -> bytes:
+def op(code: int, k: int, yes: int = 0, no: int = 0) -> bytes:
+    """A struct sock_filter (linux/filter.h): what to do, with which number, and how far to jump if it holds or not."""
     return pack("<HBBI", code, yes, no, k)
 
 
@@ -97,10 +99,10 @@ def prefix(tokens: dict[str, int], newer: dict[int, int], newest: dict[str, int]
         if name == "X86_64":
             # Without x32 in the filter its calls are left to libseccomp, which refuses them.
             x32 = _rules("X32", newer, newest) if "X32" in tokens else b""
-            jump = _op(_JGE, X32_BIT, 0, _length(x32) + 1)
-            body = jump + x32 + _op(_JA, _length(body)) + body
-        body = _op(_LD, _NUMBER) + body
-        program += _op(_LD, _ARCH) + _op(_JEQ, token, 0, _length(body)) + body
+            jump = op(JGE, X32_BIT, 0, _length(x32) + 1)
+            body = jump + x32 + op(JA, _length(body)) + body
+        body = op(LD, NUMBER) + body
+        program += op(LD, ARCH) + op(JEQ, token, 0, _length(body)) + body
     return program
 
 
@@ -108,13 +110,13 @@ def _rules(name: str, newer: dict[int, int], newest: dict[str, int] | None) -> b
     first = FIRST.get(name, 0)
     program = b""
     for number, action in newer.items():
-        program += _op(_JEQ, first + number, 0, 1) + _op(_RET, action)
+        program += op(JEQ, first + number, 0, 1) + op(RET, action)
     if newest is not None:
         if name in INDIRECT:
-            program += _op(_JEQ, 0, 0, 1) + _op(_RET, RET_ENOSYS)
+            program += op(JEQ, 0, 0, 1) + op(RET, RET_ENOSYS)
         if name == "ARM":
-            program += _op(_JGE, PRIVATE, 2, 0)
-        program += _op(_JGT, first + max(newest[name], OLD), 0, 1) + _op(_RET, RET_ENOSYS)
+            program += op(JGE, PRIVATE, 2, 0)
+        program += op(JGT, first + max(newest[name], OLD), 0, 1) + op(RET, RET_ENOSYS)
     return program
 
 
