@@ -3,8 +3,8 @@
 Under the container's lock: what is asked for is merged with what holds and checked as a whole, then written, then
 saved. The configuration in the state directory says from then on what holds: for the next `update`, for whoever enters
 the container, for `restore`. A failure anywhere puts back what was changed before it, the newest first. Killed in
-between, the container has some of the new values and the old configuration; the same `update` again sets it right. If it
-changed all device rules of cgroup v1 just then, the container may be paused.
+between, the container has some of the new values and the old configuration; the same `update` again sets it right.
+Killed while it changed the device list of cgroup v1 as a whole, it may leave the container paused.
 """
 
 from __future__ import annotations

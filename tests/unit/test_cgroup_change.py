@@ -245,6 +245,8 @@ def test_shares_of_an_idle_cgroup_are_refused() -> None:
             "mlx5_1 hca_handle=max hca_object=max",
         ),
         ("net_prio.ifpriomap", "lo 0\neth0 5", "eth0 6", "eth0 5"),
+        ("cgroup.subtree_control", "cpu io", "+memory", "-memory"),
+        ("cgroup.subtree_control", "cpu io", "+memory -io +cpu", "-memory +io +cpu"),
     ],
 )
 def test_what_puts_a_file_back(name: str, text: str, value: str, back: str) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
-    #: Takes directory, file and value before they are written, and returns what is called once they are.
+    #: Takes directory, file and value before they are written, and returns what is called where the kernel refuses.
     Watcher = Callable[[str, str, str], Callable[[], None]]
 
 #: What the kernel says when cgroups belong to somebody else.
@@ -38,14 +38,17 @@ def put(directory: str, name: str, value: str, above: int | None = None) -> None
 
     `above`: a descriptor that `directory` is relative to.
     """
-    written = watcher(directory, name, value) if watcher else None
-    descriptor = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=above)
+    failed = watcher(directory, name, value) if watcher else None
     try:
-        os.write(descriptor, value.encode())
-    finally:
-        os.close(descriptor)
-    if written:
-        written()
+        descriptor = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=above)
+        try:
+            os.write(descriptor, value.encode())
+        finally:
+            os.close(descriptor)
+    except OSError:
+        if failed:
+            failed()
+        raise
 
 
 def refused(

@@ -8,6 +8,8 @@ What a file says is not always what it takes: a file with a line for each device
 
 from __future__ import annotations
 
+import os
+
 from pyrunc.errors import KernelError
 from pyrunc.linux.cgroups import files
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 #: What takes a device out of a file that has not named it, behind its numbers; elsewhere "default".
 _NO_LIMIT: Final = {"io.max": "rbps=max wbps=max riops=max wiops=max", "io.latency": "target=max"}
+
+#: What the kernel does not let become empty again while there are processes (ENOSPC, kernel/cgroup/cpuset.c): all that
+#: the parent has means the same.
+_NEVER_EMPTIED: Final = ("cpuset.cpus", "cpuset.mems")
 
 
 class Keeping:
@@ -49,7 +55,17 @@ class Keeping:
             text = files.get(home, name)
         except OSError:
             return _nothing  # missing, and so the write is going to fail; or it only does something (memory.reclaim)
-        return lambda: self._push(lambda: put_back(home, name, line(name, text, value)))
+        if name in _NEVER_EMPTIED and not text.strip():
+            text = files.get(os.path.dirname(home), f"{name}.effective")
+        former = [line(name, text, value)]
+
+        def back() -> None:
+            for found in former:
+                put_back(home, name, found)
+
+        # Before the write, for an interruption may come right behind it.
+        self._push(back)
+        return former.clear
 
 
 def _nothing() -> None:
@@ -58,6 +74,7 @@ def _nothing() -> None:
 
 def put_back(home: str, name: str, value: str) -> None:
     """Write the former value. Raises KernelError."""
+    files.watcher = None  # an interruption may have come right before the end of the block
     try:
         files.put(home, name, value or "\n")
     except OSError as error:
@@ -68,6 +85,10 @@ def line(name: str, text: str, value: str) -> str:
     """What is to be written to the file `name`, whose text was `text`, to undo the writing of `value`."""
     if name == "memory.oom_control":
         return str(files.keyed(text, "oom_kill_disable"))
+    if name == "cgroup.subtree_control":
+        enabled = text.split()
+        names = [word[1:] for word in value.split()]
+        return " ".join([("+" if name in enabled else "-") + name for name in names])
     lines = text.splitlines()
     key, space, _ = value.partition(" ")
     if not space:

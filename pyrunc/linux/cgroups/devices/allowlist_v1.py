@@ -64,18 +64,7 @@ def writes(normal: Table, current: str | None) -> Writes:
     if allows_everything(normal):
         return (("devices.allow", "a"),)
     if (exceptions := allowed(normal)) is not None:
-        have = _parse(current or "a")
-        if have is None:
-            return [
-                ("devices.deny", "a"),
-                *[("devices.allow", text(*key, bits)) for key, bits in exceptions.items()],
-            ]
-        take = [(key, bits & ~exceptions.get(key, 0)) for key, bits in have.items()]
-        give = [(key, bits & ~have.get(key, 0)) for key, bits in exceptions.items()]
-        return [
-            *[("devices.deny", text(*key, bits)) for key, bits in take if bits],
-            *[("devices.allow", text(*key, bits)) for key, bits in give if bits],
-        ]
+        return _exchanged(_parse(current or "a"), exceptions)
     if (exceptions := denied(normal)) is not None:
         return [
             ("devices.allow", "a"),
@@ -87,6 +76,30 @@ def writes(normal: Table, current: str | None) -> Writes:
         remedy="list only what is allowed after one rule that denies everything, or the other way round",
         code="unsupported",
     )
+
+
+def _exchanged(have: Table | None, exceptions: Table) -> Writes:
+    """What to write so that a cgroup allows nothing but `exceptions`; `have` as of `_parse`."""
+    if have is None:
+        return [
+            ("devices.deny", "a"),
+            *[("devices.allow", text(*key, bits)) for key, bits in exceptions.items()],
+        ]
+    take = [(key, bits & ~exceptions.get(key, 0)) for key, bits in have.items()]
+    give = [(key, bits & ~have.get(key, 0)) for key, bits in exceptions.items()]
+    return [
+        *[("devices.deny", text(*key, bits)) for key, bits in take if bits],
+        *[("devices.allow", text(*key, bits)) for key, bits in give if bits],
+    ]
+
+
+def back(listed: str, current: str) -> Writes | None:
+    """What to write so that a cgroup whose devices.list is `current` has again the one that was `listed`.
+
+    None for one that allowed everything except its exceptions, for the kernel does not list those.
+    """
+    exceptions = _parse(listed)
+    return None if exceptions is None else _exchanged(_parse(current), exceptions)
 
 
 def starts_anew(planned: Writes) -> bool:

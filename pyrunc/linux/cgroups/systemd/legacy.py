@@ -16,7 +16,7 @@ from pyrunc.plan.talk import hear
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from pyrunc.linux.cgroups.former import Push
@@ -108,33 +108,25 @@ class Manager(v1.Manager):
                 wanted |= properties.of_devices(devices)
             if wanted:
                 push(lambda: self._write_again(before, change))
-                self._while_frozen(lambda: self._tell(wanted, merged(before, change), change, push))
+                self.while_frozen(lambda: self._tell(wanted, merged(before, change), change, push), push)
         finally:
             systemd.close()
 
     def _tell(self, wanted: Properties, whole: Resources, change: Resources, push: Push) -> None:
-        self.service.tell(wanted, lambda function: push(lambda: self._while_frozen(function)))
+        # systemd denies all devices before it allows some: only while no process runs.
+        self.service.tell(wanted, lambda function: push(lambda: self.while_frozen(function)))
         self._write_again(whole, change)
 
     def _write_again(self, resources: Resources, change: Resources) -> None:
         """Write what systemd has written over."""
         from pyrunc.linux.cgroups.change import touched
         from pyrunc.linux.cgroups.devices.rules import allows_everything, rules, table
+        from pyrunc.linux.cgroups.v1 import devices
 
         self._limit(properties.rounded(touched(resources, change)))
         # systemd's list may allow more than the rules, never less; so all is well where nothing is denied.
         if not allows_everything(table(rules(resources.get("devices") or ()))):
-            self._allow_devices(resources)
-
-    def _while_frozen(self, function: Callable[[], object]) -> None:
-        """Call `function` while no process of the container runs: systemd denies all devices before it allows some."""
-        was_frozen = self.frozen()
-        self.freeze()
-        try:
-            function()
-        finally:
-            if not was_frozen:
-                self.thaw()
+            devices.allow(self, resources)
 
     def kill(self) -> None:
         """Whoever is in the unit; nobody in one that is somebody else's."""

@@ -107,7 +107,6 @@ class Service:
         name = self.unit.name
         now = self.systemd.properties(name, wanted)
         former = {key: (kind, now[key]) for key, (kind, _) in wanted.items()}
-        self.systemd.change(name, properties.in_order(wanted))
 
         def put_back() -> None:
             try:
@@ -115,7 +114,8 @@ class Service:
             finally:
                 self.systemd.close()
 
-        push(put_back)
+        push(put_back)  # first: whoever is interrupted while he waits for the answer has changed it
+        self.systemd.change(name, properties.in_order(wanted))
 
     def _refused(self, error: Refused) -> PyruncError:
         remedy = ""

@@ -18,7 +18,7 @@ from pyrunc.linux.cgroups.v1 import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
     from pyrunc.linux.cgroups.former import Push
@@ -51,7 +51,7 @@ class Manager:
 
     def __init__(self, homes: list[Home], rootless: bool, optional: bool) -> None:
         self.homes = homes
-        self._rootless = rootless
+        self.rootless = rootless
         self._optional = optional
         self._planned: dict[str, Home] = {}
         self._made: list[str] = []
@@ -79,7 +79,7 @@ class Manager:
     def record(self) -> dict[str, object]:
         """The directories and what was made for them."""
         homes = [[home.path, home.top, list(home.controllers)] for home in self.homes]
-        return {"version": 1, "homes": homes, "made": [*self._made], "rootless": self._rootless}
+        return {"version": 1, "homes": homes, "made": [*self._made], "rootless": self.rootless}
 
     def intent(self) -> dict[str, object]:
         """The record with the directories that are missing."""
@@ -163,8 +163,10 @@ class Manager:
 
     def apply(self, resources: Resources) -> None:
         """Write the limits to the files of each controller, then the device list."""
+        from pyrunc.linux.cgroups.v1 import devices
+
         self._limit(resources)
-        self._allow_devices(resources)
+        devices.allow(self, resources)
 
     def update(self, change: Resources, before: Resources, push: Push) -> None:
         """The same for what changes."""
@@ -173,8 +175,10 @@ class Manager:
         with Keeping([home.path for home in self.homes], push):
             self._limit(change)
         if change.get("devices"):
-            push(lambda: self._allow_devices(before, ours=True))
-            self._allow_devices(change, ours=True)
+            from pyrunc.linux.cgroups.v1 import devices
+
+            push(devices.way_back(self, before))
+            devices.allow(self, change, True, push)
 
     def _limit(self, resources: Resources) -> None:
         homes = {name: path for name, path in self.paths().items() if name}
@@ -185,15 +189,6 @@ class Manager:
         if rest:
             self._apply_unified(rest, homes)
         limits.apply(homes, resources)
-
-    def _allow_devices(self, resources: Resources, ours: bool = False) -> None:
-        try:
-            self._devices(resources, ours)
-        except KernelError as error:
-            # In a user namespace the kernel refuses device rules, and there is no access to devices beyond
-            # the user's own.
-            if not (self._rootless and error.number in files.DENIED):
-                raise
 
     def _apply_unified(self, resources: Resources, bound: Collection[str]) -> None:
         """Write what no v1 hierarchy holds to the unified hierarchy of a hybrid host, or say what is missing.
@@ -231,43 +226,6 @@ class Manager:
                 controllers.provide(home.path, home.top, offered)
                 controllers.settle(home.path, home.top, need)
             limits_v2.apply(home.path, resources)
-
-    def _devices(self, resources: Resources, ours: bool) -> None:
-        """Set the device list, or the program of the unified hierarchy. `ours`: the latter beside others' programs."""
-        from pyrunc.linux.cgroups.devices import allowlist_v1, rules
-
-        normal = rules.table(rules.rules(resources.get("devices") or ()))
-        for home in self.homes:
-            if "devices" not in home.controllers:
-                continue
-            current = None if home.fresh else allowlist_v1.current_list(home.path)
-            planned = allowlist_v1.writes(normal, current)
-            if home.fresh or not allowlist_v1.starts_anew(planned):
-                allowlist_v1.carry_out(home.path, planned)
-                return
-            # For an instant everything is allowed here, or nothing: no process of the container may run in it.
-            was_frozen = self.frozen()
-            self.freeze()
-            try:
-                allowlist_v1.carry_out(home.path, planned)
-            finally:
-                if not was_frozen:
-                    self.thaw()
-            return
-        for home in self.homes:
-            if home.controllers == UNIFIED:
-                from pyrunc.linux.cgroups.devices import program_v2
-
-                devices = resources.get("devices") or ()
-                program_v2.apply(home.path, devices, home.fresh, self._rootless, ours)
-                return
-        # Rootless, the hierarchy may belong to somebody else (`create` left it out).
-        if not self._rootless and not rules.allows_everything(normal):
-            raise PyruncError(
-                'linux.resources.devices: the cgroup controller "devices" is not available on this host',
-                remedy="mount it, or allow every device",
-                code="unsupported",
-            )
 
     # -- processes -------------------------------------------------------------------------------------
 
@@ -376,6 +334,23 @@ class Manager:
         """The same way."""
         freezer, home = self._freezer()
         freezer.thaw(home)
+
+    def while_frozen(self, function: Callable[[], object], push: Push | None = None) -> None:
+        """Call `function` while no process of the container runs.
+
+        `push`: is given, before they stop, what lets them go on: an interruption may come just where that is done.
+        """
+        if self.frozen():
+            function()
+            return
+        freezer, home = self._freezer()
+        if push:
+            push(lambda: freezer.thaw(home))
+        try:
+            freezer.freeze(home)
+            function()
+        finally:
+            freezer.thaw(home)
 
     def frozen(self) -> bool:
         """Whether the freezer was told so for this cgroup itself."""
