@@ -1,8 +1,9 @@
 """mounts: mount into a container that runs, and unmount that again; all of a list or nothing.
 
 The order of `add`, and why: the record is saved with the mounts when they exist and before the first is attached, so
-that `remove` knows them wherever this process is killed. Whatever fails, `Undo` unmounts what was attached, by
-descriptor, whoever has moved or covered it meanwhile. What the container's processes have done there until then,
+that `remove` knows them wherever this process is killed. Until a call has ended, the ids of its mounts are negative in
+the record: of those any may be missing. Whatever fails, `Undo` unmounts what was attached, by descriptor, whoever has
+moved or covered it meanwhile. What the container's processes have done there until then,
 and what they keep open, stays theirs.
 """
 
@@ -201,16 +202,15 @@ def _add(
     try:
         with Undo(log) as undo:
             with Interruptible():
-                undo.push(lambda: _note(directory, record, before))
-                undo.push(lambda: _take_away(config, host, container, attached))
+                undo.push(lambda: _take_back(directory, record, config, host, container, attached, before))
                 with Undisturbed():
                     init = container.spawn(program)
                     undo.push(lambda: _end(init))
                 try:
                     talk = Conversation(init.talk, program.text)
                     _receive(talk, config, record, container, trees)
-                    numbers = [_number(tree) for tree in trees]
-                    _note(directory, record, [*before, *zip(_entries(config, record), numbers, strict=True)])
+                    entries = list(zip(_entries(config, record), map(_number, trees), strict=True))
+                    _note(directory, record, [*before, *((entry, -number) for entry, number in entries)])
                     attached += trees
                     talk.go()
                     _copy(talk, program, config, record, container)
@@ -220,6 +220,7 @@ def _add(
                 except StepFailed as error:
                     raise _word(error, config) from error
                 container.check_alive()
+                _note(directory, record, [*before, *entries])
             undo.keep()
         _end(init)
     finally:
@@ -289,8 +290,19 @@ def _note(directory: Directory, record: Record, mounts: list[Entry]) -> None:
         directory.save(record)
 
 
-def _take_away(config: Config, host: Host, container: _Container, attached: list[int]) -> None:
-    """Unmount those of the mounts behind these descriptors that are attached, the last first."""
+def _take_back(
+    directory: Directory,
+    record: Record,
+    config: Config,
+    host: Host,
+    container: _Container,
+    attached: list[int],
+    before: list[Entry],
+) -> None:
+    """Unmount those of the mounts behind these descriptors that are attached, the last first.
+
+    Only then they leave the record.
+    """
     while attached:
         batch = attached[-_BATCH:]
         del attached[-_BATCH:]
@@ -300,31 +312,39 @@ def _take_away(config: Config, host: Host, container: _Container, attached: list
             Conversation(init.talk, program.text).expect(SAY_REACHED, READY)
         finally:
             _end(init)
+    _note(directory, record, before)
 
 
 def _remove(directory: Directory, record: Record, config: Config, host: Host, container: _Container) -> None:
     places = _places(config, record)
     program = running.plan_remove(config, host, container.joins, places)
     left = list(record.mounts)
+    going = {number for _, number in places}
     with Undisturbed():
         init = container.spawn(program)
     try:
         talk = Conversation(init.talk, program.text)
+        _note(directory, record, [(entry, -abs(n) if n in going else n) for entry, n in left])
+        talk.go()
         for index in reversed(range(len(places))):
             talk.expect(SAY_REACHED, index)
             left = _without(left, *places[index])
+        _note(directory, record, left)
     except InitEnded as error:
         raise PyruncError(_ENDED, code="init-ended") from error
     except StepFailed as error:
+        _note(directory, record, left)
         error.remedy = _REMEDIES.get(error.number, "")
         raise
     finally:
         _end(init)
-        _note(directory, record, left)
 
 
 def _places(config: Config, record: Record) -> list[tuple[str, int]]:
-    """The destinations, each with the id of the mount that `add` has put there last, 0 where it has put none."""
+    """The destinations, each with the id of the mount that `add` has put there last, 0 where it has put none.
+
+    The id is negative as in the record.
+    """
     left = list(record.mounts)
     found = []
     for mount in reversed(config["mounts"]):
@@ -339,14 +359,17 @@ def _places(config: Config, record: Record) -> list[tuple[str, int]]:
 
 
 def _without(mounts: list[Entry], path: str, number: int) -> list[Entry]:
-    """What is left of the mounts when that on `path` has gone: with it went what was mounted later below it."""
-    if not number:
-        return mounts
-    at = next(index for index, entry in enumerate(mounts) if entry[1] == number)
-    later = [
-        entry for entry in mounts[at + 1 :] if not str(entry[0].get("destination")).startswith(f"{path}/")
-    ]
-    return [*mounts[:at], *later]
+    """What is left of the mounts when that on `path` has gone: with it went what was mounted later below it.
+
+    One of config.json (0) was there before all of them.
+    """
+    numbers = [entry[1] for entry in mounts]
+    if number and number not in numbers:
+        return mounts  # it went with another
+    at = numbers.index(number) if number else -1
+    below = f"{path}/"
+    later = [entry for entry in mounts[at + 1 :] if not str(entry[0].get("destination")).startswith(below)]
+    return [*mounts[: max(at, 0)], *later]
 
 
 def _end(init: Init) -> None:

@@ -42,7 +42,12 @@ A process that mounts in a container that runs (`pyrunc mounts`, linux/mounts/ru
       "go"               ───────────────────────────────▶  enters the container's mount namespace, attaches them
                          ◀───────── SAY_COPY  2 fds ─────  for each tmpcopyup, answered with "go"
                          ◀──────── SAY_REACHED  READY ───  and ends
-                         ◀──────── SAY_REACHED  i ───────  instead, in `mounts remove`: number i is unmounted
+
+and in `mounts remove`:
+
+      saves the record
+      "go"               ───────────────────────────────▶  looks at all that is to go
+                         ◀──────── SAY_REACHED  i ───────  number i is unmounted
 
 One that becomes criu (`pyrunc checkpoint`, `pyrunc restore`, linux/criu/start.py) says once:
 

@@ -40,7 +40,7 @@ class Record:
     number of the first.
     `memory_limit`: linux.resources.memory.limit, 0 without one.
     `mounts`: what `mounts add` has mounted since, in that order: (mount as in config.json, its id, statx(2)). Saved
-    before it is mounted.
+    before it is mounted; the id is negative while a call that mounts or unmounts it is at work, or was killed.
     `extra`: properties that a newer version wrote, kept as they are.
     """
 

@@ -381,9 +381,27 @@ def test_killed_while_it_mounts(sleeper: Container, until: int) -> None:
     call.process.kill()
     call.wait()
     host.assert_unchanged()
-    there = set(points(sleeper))
-    remove(sleeper, *(mount for mount in many if mount["destination"] in there)).ok()
-    assert table(sleeper) == before
+    assert len(recorded(sleeper)) == len(many) > len(table(sleeper)) - len(before)
+    remove(sleeper, *many).ok()
+    assert table(sleeper) == before and recorded(sleeper) == []
+
+
+def test_killed_while_it_unmounts(sleeper: Container) -> None:
+    before = table(sleeper)
+    many = [tmpfs(f"/many/{number}") for number in range(400)]
+    add(sleeper, *many).ok()
+    file = sleeper.runtime.temporary()
+    file.write(json.dumps(many).encode())
+    file.seek(0)
+    table_of = Path(f"/proc/{sleeper.pid}/mountinfo")
+    call = sleeper.runtime.spawn("mounts", "remove", sleeper.id, "-", stdin=file)
+    while table_of.read_text().count(" /many/") == 400 and call.process.poll() is None:
+        pass
+    call.process.kill()
+    call.wait()
+    if recorded(sleeper):  # else it was faster
+        remove(sleeper, *many).ok()
+    assert table(sleeper) == before and recorded(sleeper) == []
 
 
 @pytest.mark.parametrize("until", [1, 100])
@@ -395,6 +413,23 @@ def test_interrupted_while_it_mounts(sleeper: Container, until: int) -> None:
     if call.wait().status == 0:  # it was faster
         remove(sleeper, *many).ok()
     assert table(sleeper) == before and recorded(sleeper) == []
+
+
+@pytest.mark.needs_root
+def test_what_cannot_be_taken_back_stays_in_the_record(runtime: Runtime) -> None:
+    """The container shares the host's PID namespace, and kills who mounts in it, and who takes that back."""
+    bundle = runtime.bundle().map_ids(host=340000, size=1000).give_rootfs(340000, 340000)  # no other test's
+    hostile(bundle.without_namespace("pid"), "KILL")
+    bundle.shell("echo ready; while :; do kill -9 -1 && sleep 0.0$((i = (i + 1) % 7)); done 2>/dev/null")
+    # A new /proc would show the processes of the host, which is not for a user namespace.
+    bundle.without_mount("/proc").bind("/proc", "/proc", "rbind")
+    with runtime.running(bundle) as container:
+        container.says("ready")
+        before = set(points(container))
+        for number in range(8):
+            failing = [tmpfs(f"/{number}/{index}") for index in range(200)] + [tmpfs("/bin/sh/x")]
+            assert add(container, *failing).status == 1
+            assert set(points(container)) - before <= set(recorded(container))
 
 
 def test_none_is_removed_if_one_is_not_there(sleeper: Container) -> None:
@@ -420,9 +455,18 @@ def test_with_a_mount_goes_what_is_mounted_in_it(sleeper: Container) -> None:
     assert recorded(sleeper) == ["/ab"]
 
 
+def test_one_in_the_other_in_any_order(sleeper: Container) -> None:
+    before = table(sleeper)
+    add(sleeper, tmpfs("/a"), tmpfs("/a/b"), tmpfs("/c")).ok()
+    remove(sleeper, tmpfs("/c"), tmpfs("/a/b"), tmpfs("/a")).ok()
+    assert table(sleeper) == before and recorded(sleeper) == []
+
+
 def test_a_mount_of_the_configuration_can_be_removed(sleeper: Container) -> None:
+    add(sleeper, tmpfs("/dev/shm/in"), tmpfs("/dev/shmem")).ok()
     remove(sleeper, tmpfs("/dev/shm")).ok()
     assert "/dev/shm" not in points(sleeper)
+    assert recorded(sleeper) == ["/dev/shmem"]
 
 
 # -- when, and with what --------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ attached where a later one fails, however it fails.
 
 from __future__ import annotations
 
-from errno import EINVAL
+from errno import EBADF, EINVAL, ENOENT, ENOTDIR
 
 from pyrunc.kernel.constants import (
     AT_EMPTY_PATH,
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from pyrunc.config.spec import Config, Mount
     from pyrunc.linux.mounts.options import Options
     from pyrunc.plan.host import Host
-    from pyrunc.plan.program import Register
+    from pyrunc.plan.program import Label, Register
 
 #: Which bits of statx(2) tell a mount's id: the one that is never used again, before Linux 6.8 the other.
 MOUNT_ID: Final = STATX_MNT_ID | STATX_MNT_ID_UNIQUE
@@ -121,26 +121,34 @@ def plan_remove(
     """Compile unmounting what is mounted at these destinations, the last first; none if one is not as it should be.
 
     `places`: destination, and the id of the mount that it has to be. 0: any mount; then no symbolic link on the
-    way is followed, for nothing else tells that it is the one that is meant.
+    way is followed, for nothing else tells that it is the one that is meant. Negative: it may be missing, for the call
+    that was to mount or unmount it was killed.
     """
     program, proc = _begin_unmounting(config, host, joins)
+    hear(program, "wait until the runtime has noted what goes")
     root = program.register()
     _plan_enter(program, root)
     points = Points(program, root)
     found = program.register()
-    for path, number in dict(
-        places
-    ).items():  # of several on one place the uppermost is seen, which is the last
-        _plan_find(points, path, number, found)
-        program.call("close", found, step="close a descriptor")
+    # Of several on one place the uppermost is seen, which is the last.
+    for path, number in dict(places).items():
+        missing = program.label()
+        _plan_find(points, path, number, found, missing)
+        program.place(missing)
+        program.call("close", found, step="close a descriptor", tolerate=(EBADF,))
     program.call("fchdir", proc, step="go to the procfs")
     slot = program.inherit("reserved-mount")
     for index in reversed(range(len(places))):
         path, number = places[index]
-        _plan_find(points, path, number, found)
+        if any(path.startswith(f"{gone}/") for gone, _ in places[index + 1 :]):
+            say(program, index, f"tell the runtime that {path} went with what it was in")
+            continue
+        missing = program.label()
+        _plan_find(points, path, number, found, missing)
         program.call("dup3", found, slot, O_CLOEXEC, step=f"unmount {path}")
-        program.call("close", found, step="close a descriptor")
         program.call("umount2", f"self/fd/{slot}", MNT_DETACH, step=f"unmount {path}")
+        program.place(missing)
+        program.call("close", found, step="close a descriptor", tolerate=(EBADF,))
         say(program, index, f"tell the runtime that {path} is unmounted")
     program.call("exit_group", 0, step="end")
     return program
@@ -280,22 +288,34 @@ def _plan_attach(config: Config, host: Host, points: Points, kept: dict[int, int
     mounts.plan_late(program, late)
 
 
-def _plan_find(points: Points, path: str, number: int, into: Register) -> None:
-    """Emit opening what is mounted on `path`, and failing if that is no mount, or not the one of this id."""
+def _plan_find(points: Points, path: str, number: int, into: Register, missing: Label) -> None:
+    """Emit opening what is mounted on `path`, and failing if that is no mount, or not the one of this id.
+
+    With a negative id it goes on at `missing` instead; then `into` may be no descriptor.
+    """
     program = points.program
     step = f"unmount {path}"
     resolve = INSIDE if number else STRAIGHT
-    points.open(path, O_PATH, into, step=step, of="", resolve=resolve)
+    if number < 0:
+        points.open(path, O_PATH, into, step=step, of="", tolerate=(ENOENT, ENOTDIR), otherwise=missing)
+    else:
+        points.open(path, O_PATH, into, step=step, of="", resolve=resolve)
     status, value = program.buffer(STATX_SIZE), program.register()
     mounted, right = program.label(), program.label()
     program.call("statx", into, "", AT_EMPTY_PATH, MOUNT_ID, status, step=step)
     program.load(value, status + STATX_AT_ATTRIBUTES, 8)
     program.branch(value, BITS, STATX_ATTR_MOUNT_ROOT, mounted)
-    program.fail(0, f"{step}: nothing is mounted there")
+    if number < 0:
+        program.jump(missing)
+    else:
+        program.fail(0, f"{step}: nothing is mounted there")
     program.place(mounted)
     if number:
         program.load(value, status + STATX_AT_MNT_ID, 8)
-        program.branch(value, EQ, number, right)
-        program.fail(0, f"{step}: what is mounted there is not what `mounts add` has mounted")
+        program.branch(value, EQ, abs(number), right)
+        if number < 0:
+            program.jump(missing)
+        else:
+            program.fail(0, f"{step}: what is mounted there is not what `mounts add` has mounted")
         program.place(right)
     program.release(value)
