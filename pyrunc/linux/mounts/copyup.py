@@ -19,7 +19,7 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 from struct import pack, unpack_from
 
 from pyrunc.errors import KernelError, PyruncError
-from pyrunc.kernel.constants import CLONE_NEWUSER
+from pyrunc.kernel.constants import CLONE_NEWUSER, PR_SET_DUMPABLE
 from pyrunc.kernel.native import syscall
 from pyrunc.linux.idmap import root_ids
 from pyrunc.linux.mounts.facts import destination_of
@@ -127,6 +127,8 @@ def _copy_in_child(
 
 def _become_root_of(config: Config, namespace: int) -> None:
     """Enter the user namespace with all capabilities in it, as the user that init is while it mounts."""
+    # In the container's user namespace its root could look into this process of the host's, if it sees that at all.
+    syscall("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
     syscall("setns", namespace, CLONE_NEWUSER)
     uid, gid = root_ids(config)
     os.setresgid(gid, gid, gid)
