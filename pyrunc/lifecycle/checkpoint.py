@@ -167,7 +167,7 @@ def checkpoint(store: Store, container_id: str, wanted: Dump, log: Log) -> None:
             raise PyruncError(
                 f"container {container_id} did not end after its checkpoint", code="still-running"
             )
-        destroy(directory, record, log)
+        destroy(store, directory, record, log)
 
 
 def _dump(directory: Directory, record: Record, wanted: Dump, images: Images) -> None:
@@ -190,7 +190,7 @@ def _dump(directory: Directory, record: Record, wanted: Dump, images: Images) ->
             os.close(wanted.status_fd)
         # Nothing of the host's network is the container's to lock: engines do that themselves.
 
-    with Criu(Surroundings(images.path, images.work_path), {}) as criu:
+    with Criu(Surroundings(images.path, images.work_path), {}, expendable=False) as criu:
         criu.check(feature, why)
         criu.carry_out(kind, options, notified)
 

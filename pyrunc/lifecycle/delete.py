@@ -44,7 +44,7 @@ def delete(store: Store, container_id: str, force: bool, log: Log) -> None:
                 check_allowed("delete", container_id, status)
                 if status == CREATED:
                     end(record)
-                destroy(directory, record, log)
+                destroy(store, directory, record, log)
     except NotFound:
         if not force:
             raise
@@ -73,7 +73,7 @@ def delete_locked(store: Store, directory: Directory, log: Log) -> None:
     if record and current(directory, record) != STOPPED:
         end(record)
     if record and not record.newer:
-        destroy(directory, record, log)
+        destroy(store, directory, record, log)
         return
     if record:
         log.warning("the container was made by a newer pyrunc, and may have had more than was removed")
@@ -140,10 +140,10 @@ def end(record: Record) -> None:
         os.close(pidfd)
 
 
-def destroy(directory: Directory, record: Record, log: Log) -> None:
+def destroy(store: Store, directory: Directory, record: Record, log: Log) -> None:
     """Steps 1 (what the end of the first process left) to 4 for a container whose first process has ended."""
     if record.cgroup is not None:
-        _remove_cgroup(record, log)
+        _remove_cgroup(store, record, log)
     if record.intel_rdt:
         from pyrunc.linux import intel_rdt
 
@@ -166,15 +166,20 @@ def _remove(directory: Directory) -> None:
         directory.remove()
 
 
-def _remove_cgroup(record: Record, log: Log) -> None:
+def _remove_cgroup(store: Store, record: Record, log: Log) -> None:
     from pyrunc.linux.cgroups.manager import restore
 
     manager = restore(record.cgroup or {})
     if record.pid:
         # `create` found the cgroup unused and put init into it. Of a finished one with a PID namespace of its own
         # nothing is left with init; who else is in the cgroup then is not ours.
-        if not (record.ready and record.pid_namespace_private):
-            kill_cgroup(record)
+        if not (record.ready and record.pid_namespace_private) and manager.pids():
+            from pyrunc.lifecycle.sharing import taken
+
+            if home := taken(store, record):
+                log.warning(f"its cgroup was left, another container has it: {home}")
+                return
+            manager.kill()
         manager.remove()
         return
     # Killed before it told of its init. It may not have come to making its cgroup either, and another container

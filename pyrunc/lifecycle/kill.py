@@ -36,7 +36,8 @@ def kill(store: Store, container_id: str, signal: str, *, everyone: bool = False
         reached = False
         # Without a pid `create` was killed before anything was in the cgroup: who is there is not ours.
         if (everyone or kill_all) and record.pid and status != CREATING:
-            found = _signal_cgroup(record, number)
+            ours = status != STOPPED or not _is_taken(store, record)
+            found = _signal_cgroup(record, number) if ours else set()
             # A process with CAP_SYS_ADMIN may have moved out of it. Everyone else has got the signal now.
             reached = record.pid in found or (bool(found) and status == STOPPED)
         if reached or (status == STOPPED and everyone):
@@ -57,6 +58,12 @@ def _signal_cgroup(record: Record, number: int) -> set[int]:
     # They are frozen meanwhile, and would stay so if this process ended then.
     with Undisturbed():
         return signal_everyone(restore(record.cgroup), number)
+
+
+def _is_taken(store: Store, record: Record) -> bool:
+    from pyrunc.lifecycle.sharing import taken
+
+    return bool(taken(store, record))
 
 
 def _holds_frozen(record: Record) -> bool:

@@ -6,7 +6,7 @@ import os
 
 from pyrunc.errors import PyruncError
 from pyrunc.lifecycle.failure import saved_config
-from pyrunc.lifecycle.status import STOPPED, current
+from pyrunc.lifecycle.sharing import homes_of_living
 from pyrunc.linux.cgroups.layout import layout
 from pyrunc.linux.cgroups.manager import CGROUPFS, SYSTEMD, choose, restore
 from pyrunc.store.record import damaged
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.log import Log
-    from pyrunc.store.record import Record
     from pyrunc.store.store import Directory, Store
 
 
@@ -55,25 +54,3 @@ def end_without_record(store: Store, directory: Directory, log: Log) -> None:
         )
     if (config.get("hooks") or {}).get("poststop"):
         log.warning("its poststop hooks were not run: the state to give them is lost")
-
-
-def homes_of_living(store: Store, but: str = "") -> set[str]:
-    """The cgroups of the containers below this root that have not stopped, by their records; not that of `but`."""
-    found: set[str] = set()
-    for container_id in store.ids():
-        if container_id == but:
-            continue
-        try:
-            with store.open(container_id) as directory:
-                record = directory.load()
-                if record and current(directory, record) != STOPPED:
-                    found |= homes(record)
-        except PyruncError:
-            continue  # it tells of no cgroup
-    return found
-
-
-def homes(record: Record) -> set[str]:
-    """The directories of a container's cgroup, one in each hierarchy."""
-    cgroup = record.cgroup or {}
-    return {path for path, *_ in cgroup.get("homes", ())} or {cgroup.get("home", "")} - {""}

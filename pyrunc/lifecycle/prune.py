@@ -20,7 +20,7 @@ import time
 from pyrunc.errors import NotFound, PyruncError
 from pyrunc.lifecycle.delete import delete_locked
 from pyrunc.lifecycle.liveness import is_alive
-from pyrunc.lifecycle.lost import homes
+from pyrunc.lifecycle.sharing import homes
 from pyrunc.lifecycle.status import STOPPED, current
 from pyrunc.linux.cgroups import tree
 from pyrunc.linux.cgroups.layout import layout
@@ -117,9 +117,9 @@ def _state(directory: Directory, stopped: bool) -> list[Leftover]:
     try:
         why = _why(directory, stopped)
     except PyruncError as error:
-        # Damaged, or made by a newer pyrunc: whether its processes live, only a person can say.
-        if error.code != "damaged-state":
+        if error.code == "foreign-directory":
             return []
+        # Damaged, or not to be read: whether its processes live, only a person can say.
         return [Leftover("state", directory.id, [directory.path], str(error), KEEP)]
     if not why:
         return []
@@ -136,8 +136,12 @@ def _why(directory: Directory, stopped: bool) -> str:
     """Why this state directory is a leftover, "" if it is none."""
     record = directory.load()
     if record is None:
-        old = time.time() - os.fstat(directory.fd).st_mtime > _FRESH
-        return "its create was killed before it had made anything" if old and directory.is_own() else ""
+        # `create` makes it for its caller alone: below a mistaken --root an empty directory may be anybody's.
+        made = os.fstat(directory.fd)
+        private = made.st_uid == os.geteuid() and not made.st_mode & 0o077
+        if private and time.time() - made.st_mtime > _FRESH and directory.is_own():
+            return "its create was killed before it had made anything"
+        return ""
     if record.newer:
         return ""
     if not record.ready:

@@ -97,6 +97,6 @@ def _remove(request: Request, container: Container) -> None:
 
     try:
         with container.directory.lock():
-            destroy(container.directory, container.record, request.log)
+            destroy(request.store, container.directory, container.record, request.log)
     except NotFound:
         pass

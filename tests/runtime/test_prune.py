@@ -204,13 +204,61 @@ def test_what_is_mounted_in_a_leftover(runtime: Runtime) -> None:
 def test_a_directory_without_a_record(runtime: Runtime) -> None:
     """`create` may just have made it, or was killed then; or it is somebody's."""
     fresh, old, foreign = (runtime.root / runtime.new_id() for _ in range(3))
+    runtime.root.mkdir()
     for path in (fresh, old, foreign):
-        path.mkdir(parents=True)
+        path.mkdir(mode=0o700)
     (foreign / "letter").write_text("dear")
     for path in (old, foreign):
         os.utime(path, (time.time() - 60,) * 2)
     assert actions(prune(runtime, "--remove")) == {("state", old.name, "removed")}
     assert not old.exists() and fresh.exists() and (foreign / "letter").exists()
+
+
+def test_a_mistaken_root(runtime: Runtime) -> None:
+    """An empty directory that others may look into, or that is another user's, was not made by `create`."""
+    shared, other = runtime.root / runtime.new_id(), runtime.root / runtime.new_id()
+    runtime.root.mkdir()
+    shared.mkdir(mode=0o755)
+    other.mkdir(mode=0o700)
+    os.chown(other, 12345, -1)
+    for path in (shared, other):
+        os.utime(path, (time.time() - 60,) * 2)
+    assert prune(runtime, "--remove") == []
+    assert shared.exists() and other.exists()
+
+
+def test_a_record_that_cannot_be_read(runtime: Runtime) -> None:
+    """It is told, and kept."""
+    container = runtime.container(runtime.bundle().sleeper())
+    container.create().ok()
+    path = runtime.root / container.id / "state.json"
+    path.rename(path.with_name("away"))
+    path.mkdir()
+    (entry,) = prune(runtime, "--remove")
+    assert entry["action"] == "keep" and "not a regular file" in entry["reason"]
+    path.rmdir()
+    path.with_name("away").rename(path)
+    assert container.status == "created"
+
+
+@pytest.mark.parametrize("verb", ["prune", "delete", "delete --force", "kill --all --signal KILL", "kill"])
+def test_a_cgroup_of_a_stopped_container_that_another_has_by_now(runtime: Runtime, verb: str) -> None:
+    """No PID namespace ends the processes of such a container, so its cgroup is emptied; not of the other's."""
+    stopped, bundle = nested(runtime, "pid")
+    stopped.create().ok()
+    stopped.kill("KILL").ok()
+    stopped.stops()
+    other = runtime.container(runtime.bundle().sleeper())
+    other.bundle.linux["cgroupsPath"] = bundle.linux["cgroupsPath"]
+    wait_for(lambda: other.create().status == 0, say="the end of all in the cgroup")
+    if verb == "prune":
+        assert actions(prune(runtime, "--stopped", "--remove")) == {("state", stopped.id, "removed")}
+    elif verb == "kill":
+        runtime.verb("kill", stopped.id, "KILL").fails("not running")
+    else:
+        runtime.verb(*verb.split(), stopped.id).ok()
+    assert other.status == "created"
+    other.delete("--force").ok()
 
 
 def test_a_damaged_record_is_for_a_person_to_judge(runtime: Runtime) -> None:
@@ -245,7 +293,7 @@ def test_what_cannot_be_removed_is_told(runtime: Runtime) -> None:
     """The others are removed all the same; exit status 1."""
     lost = orphan(runtime)
     half = runtime.root / runtime.new_id()
-    half.mkdir()
+    half.mkdir(mode=0o700)
     os.utime(half, (time.time() - 60,) * 2)
     subprocess.run(["mount", "--bind", half, half], check=True)
     try:
