@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pyrunc.config.spec import Mount
-from pyrunc.kernel.constants import CLONE_NEWNS, PR_SET_DUMPABLE
+from pyrunc.kernel.constants import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, PR_SET_DUMPABLE
 from pyrunc.linux.mounts import running, running_rules
 from pyrunc.plan.host import Host
 from pyrunc.plan.program import Program
@@ -51,11 +51,15 @@ def entrance(program: Program) -> int:
     return step
 
 
-def test_nothing_of_the_host_is_open_while_a_process_is_in_the_pid_namespace() -> None:
+def test_who_is_in_the_pid_namespace_has_nothing_of_the_host() -> None:
+    """Two clones before anything is opened; the second in new namespaces, with the socket alone."""
     program = program_of(bind("/a"), {"destination": "/p", "type": "proc", "source": "proc"})
-    (clone,) = places(program, "clone3")
-    assert clone < min(places(program, "open_tree"))
-    assert not [step for step in places(program, "openat") if step < clone]
+    outside, within = places(program, "clone3")
+    assert within < min(places(program, "open_tree") + places(program, "openat"))
+    (pid,) = [step for step in places(program, "setns") if program.calls[step][1][1] == CLONE_NEWPID]
+    (apart,) = places(program, "unshare", CLONE_NEWUSER | CLONE_NEWNS)
+    (close,) = places(program, "close_range", 1)
+    assert outside < pid < apart < close < within
 
 
 def test_everything_is_made_before_the_container_is_entered_and_moved_after() -> None:
