@@ -38,6 +38,11 @@ def own_pid(pid: int) -> int:
     return (pids_of(pid) or [pid])[-1]
 
 
+def children() -> list[int]:
+    """The pids of this process's children, zombies too (proc_tid_children(5)). Raises OSError."""
+    return [int(word) for word in read(f"/proc/self/task/{os.getpid()}/children").split()]
+
+
 def in_user_namespace() -> bool:
     """Whether this process is in a user namespace other than the initial one (user_namespaces(7))."""
     return os.stat("/proc/self/ns/user").st_ino != INITIAL_USER_NAMESPACE

@@ -17,6 +17,7 @@ from pyrunc.kernel.constants import CLONE_NEWNS
 from pyrunc.linux.criu import log as criu_log
 from pyrunc.linux.criu import rpc
 from pyrunc.linux.criu.start import IMAGES, OUTPUT, STDIO, WORK, Surroundings, find, plan
+from pyrunc.linux.signals import SIGKILL, send
 from pyrunc.plan.talk import SAY_CRIU
 from pyrunc.spawn.conversation import Conversation
 from pyrunc.spawn.init import spawn
@@ -42,8 +43,12 @@ _SETTINGS: Final = ("/etc/criu/pyrunc.conf", "/etc/criu/runc.conf")
 class Criu:
     """A running `criu swrk`. As a context it is ended, and waited for, at the end of the block."""
 
-    def __init__(self, around: Surroundings, supplies: Mapping[str, int]) -> None:
-        """Start it. `supplies`: the descriptors that `around.kept` names. Raises PyruncError."""
+    def __init__(self, around: Surroundings, supplies: Mapping[str, int], *, expendable: bool) -> None:
+        """Start it. `supplies`: the descriptors that `around.kept` names. Raises PyruncError.
+
+        `expendable`: it may be killed where something fails.
+        """
+        self._expendable = expendable
         self._path = find()
         if not self._path:
             raise PyruncError(
@@ -83,13 +88,19 @@ class Criu:
         return self
 
     def __exit__(self, kind: object, value: object, trace: object) -> None:
-        self.end()
+        self.end(kill=kind is not None and self._expendable)
 
-    def end(self) -> None:
-        """Let it end, and wait until it has; what it has not finished it takes back. May be called again."""
+    def end(self, *, kill: bool = False) -> None:
+        """Let it end, and wait until it has; what it has not finished it takes back. May be called again.
+
+        `kill`: do not rely on it, for it can wait for ever for a lazy page. Never in a dump: only criu itself can take
+        its code out of the container's processes again.
+        """
         if self._socket is not None:
             self._socket.close()
         if self.status is None:
+            if kill:
+                send(self.pidfd, SIGKILL)
             self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             os.close(self.pidfd)
             self.said = os.pread(self._output, _MESSAGE_MAX, 0).decode("utf-8", "replace").strip()
@@ -129,7 +140,7 @@ class Criu:
             notified(notice.get("script", ""), notice.get("pid", 0), descriptor)
             self._send(rpc.request(rpc.NOTIFY, notify_success=True))
         if not answer.get("success"):
-            self.end()
+            self.end(kill=self._expendable)
             text = f"criu failed: type {rpc.NAMES[kind]} errno {answer.get('cr_errno', 0)}"
             raise PyruncError(f"{text}: {self.said}" if self.said else text, code="criu")
         return answer

@@ -16,6 +16,7 @@ from stat import S_IMODE
 from pyrunc.config.annotations import hook_files
 from pyrunc.errors import PyruncError
 from pyrunc.kernel.mountinfo import mounts
+from pyrunc.kernel.procfs import children
 from pyrunc.lifecycle.checkpoint import EXTERNAL, NOTIFIED, REJOINED, Flags
 from pyrunc.lifecycle.create import claim
 from pyrunc.lifecycle.criu import Criu, Images, check_may, settings
@@ -34,7 +35,7 @@ from pyrunc.linux.criu.mounts import sources
 from pyrunc.linux.criu.start import STDIO, Surroundings
 from pyrunc.linux.idmap import host_id
 from pyrunc.linux.namespaces import has, is_new, joined
-from pyrunc.linux.signals import SIGKILL, send
+from pyrunc.linux.signals import SIGKILL
 from pyrunc.spawn.conversation import StepFailed
 from pyrunc.spawn.init import Process
 
@@ -128,8 +129,9 @@ def _rebuild(request: Request, wanted: Restoration, images: Images, undo: Undo) 
             config=config,
             manager=prepared.manager if inside else None,
         )
-        undo.push(lambda: _end_children(container))
-        with Criu(around, prepared.joins) as criu:
+        undo.push(_end_children)
+        # What it has mounted goes with its mount namespace, where it has one of its own.
+        with Criu(around, prepared.joins, expendable=bool(around.root)) as criu:
             criu.check()
             options = {
                 **wanted.options(),
@@ -242,13 +244,18 @@ class _Progress:
             hooks.run_hooks("createRuntime", listed.get("createRuntime") or (), state, prepared.bundle, files)
 
 
-def _end_children(container: Container) -> None:
-    """End the container's first process and collect it; the cgroup's other ones end with that."""
-    init = container.init
-    if init is None:
-        return
-    try:
-        send(init.pidfd, SIGKILL)
-        os.waitpid(init.pid, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass  # criu has ended and collected it
+def _end_children() -> None:
+    """End what criu, which has ended, has left: the container's first process, and with its namespace all others.
+
+    All children of this process are its, also one of which it has not told yet. Their numbers are theirs as long as
+    nobody else collects them.
+    """
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            return
+        if found is None:
+            for pid in children():
+                os.kill(pid, SIGKILL)
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -281,6 +283,74 @@ def test_pre_dump_with_a_parent(runtime: Runtime, images: Path, criu: Path) -> N
     goes_on(container)
 
 
+def free_port() -> int:
+    """A TCP port of this host that nobody has now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def serving(criu: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon of criu's, ended at the end."""
+    daemon = subprocess.Popen([criu / "criu", *words])
+    footprint.own_children.add(daemon.pid)
+    try:
+        yield daemon
+    finally:
+        daemon.terminate()
+        daemon.wait()
+        footprint.own_children.discard(daemon.pid)
+
+
+def listens(port: int) -> bool:
+    """Whether somebody waits for connections to this port; without making one."""
+    return any(
+        f":{port:04X} 00000000:0000 0A" in line for line in Path("/proc/net/tcp").read_text().splitlines()
+    )
+
+
+def test_a_page_server(runtime: Runtime, images: Path, criu: Path) -> None:
+    """The memory goes to it, all else to the images."""
+    elsewhere, port = images / "elsewhere", free_port()
+    elsewhere.mkdir(parents=True)
+    container = counting(runtime)
+    where = ["--images-dir", str(elsewhere), "--address", "127.0.0.1", "--port", str(port)]
+    with serving(criu, "page-server", *where) as daemon:
+        wait_for(lambda: listens(port), say="the page server")
+        container.checkpoint(images, "--page-server", f"127.0.0.1:{port}").ok()
+        wait_for(lambda: daemon.poll() is not None, say="the end of the page server")
+    assert not list(images.glob("pages-*.img"))
+    for image in elsewhere.glob("page*.img"):
+        shutil.move(image, images)
+    container.restore(images).ok()
+    goes_on(container)
+
+
+def test_lazy_pages_that_are_not_fetched(runtime: Runtime, images: Path, criu: Path) -> None:
+    """The NUL byte tells that the memory can be fetched; where that fails, the container runs on."""
+    if not tool.works(criu / "criu", "uffd-noncoop"):
+        pytest.skip("the kernel has no userfaultfd(2) for other processes")
+    port = free_port()
+    container = counting(runtime)
+    first = process_of(container.pid)
+    read, write = os.pipe()
+    words = ["--lazy-pages", "--page-server", f"127.0.0.1:{port}", "--status-fd", str(write)]
+    leaving = runtime.spawn("checkpoint", "--image-path", str(images), *words, container.id, pass_fds=[write])
+    os.close(write)
+    with os.fdopen(read, "rb") as told:
+        assert told.read() == b"\0", leaving.err
+    wait_for(lambda: listens(port), say="criu's server")
+    said = ticks(container)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.send(b"\xff" * 64)  # no request for pages
+    leaving.wait().fails("criu failed: type DUMP")
+    assert process_of(container.pid) == first
+    assert ticks(container)[: len(said)] == said
+    goes_on(container)
+
+
 def test_a_terminal(runtime: Runtime, images: Path) -> None:
     bundle = runtime.bundle().shell("while read word; do echo got $word; done")
     bundle.process["terminal"] = True
@@ -387,6 +457,30 @@ def test_a_hook_that_fails_ends_the_restore(runtime: Runtime, images: Path) -> N
     container.truncate()
     container.restore(images).ok()  # the images are as good as before
     goes_on(container)
+
+
+def restore_under_way(runtime: Runtime, images: Path, hook: str) -> tuple[Named, footprint.Footprint]:
+    """A restore in which a hook does this, when the first process of the container is there."""
+    bundle = runtime.bundle()
+    container = counting(runtime, bundle)
+    container.checkpoint(images).ok()
+    bundle.hook("createRuntime", hook)
+    before = runtime.footprint(bundle)
+    assert container.restore(images).status != 0
+    return container, before
+
+
+def test_an_interrupted_restore_leaves_nothing(runtime: Runtime, images: Path) -> None:
+    container, before = restore_under_way(runtime, images, "kill -TERM $PPID; sleep 1")
+    assert "interrupted by SIGTERM" in container.err
+    before.assert_unchanged()
+
+
+def test_a_killed_restore_can_be_deleted(runtime: Runtime, images: Path) -> None:
+    """criu hears no more, and ends what it has made; the state directory and the cgroup are there for `delete`."""
+    container, before = restore_under_way(runtime, images, "kill -KILL $PPID")
+    container.delete("--force").ok()
+    before.assert_unchanged(patience=10)
 
 
 def test_images_that_cannot_be_restored(runtime: Runtime, images: Path) -> None:
