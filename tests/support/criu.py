@@ -18,7 +18,6 @@ from tests.support.payload import REPOSITORY
 from tests.vm import image, recipe
 
 FOLDER = REPOSITORY / "build" / "criu"
-PACKAGES = ["criu"]
 _WRAPPER = """\
 #!/bin/sh
 exec {root}/usr/lib64/ld-linux-x86-64.so.2 --library-path {root}/usr/lib/x86_64-linux-gnu {root}/usr/sbin/criu "$@"
@@ -51,7 +50,7 @@ def _unpack(programs: Path) -> None:
     subprocess.run(
         [REPOSITORY / "install/prepare", "vm"], check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr
     )
-    image.unpack(root, PACKAGES)
+    image.unpack(root, recipe.packages("criu"))
     programs.mkdir()
     (programs / "criu").write_text(_WRAPPER.format(root=root))
     (programs / "criu").chmod(0o755)
