@@ -25,7 +25,7 @@ from tests.vm.machine import Machine
 from tests.vm.recipe import SECURITY, TREE, USER
 
 #: Seconds from the first boot to the last test; what is left then is not run, and the status is 124.
-DEADLINE = 3600
+DEADLINE = 4200
 
 #: How many tests of a part may fail and be run again; if more fail, something is wrong.
 AGAIN_MAX = 10
