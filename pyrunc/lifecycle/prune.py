@@ -178,7 +178,7 @@ def _cgroups_of(directory: Directory) -> set[str]:
 def _orphans(store: Store, known: set[str]) -> list[Leftover]:
     """The marked cgroups of containers that this store has no directory of."""
     by_id: dict[tuple[str, str], list[str]] = {}
-    for path, role, state in marked(layout()):
+    for path, role, state in marked(layout(), _device(store.root)):
         root, _, container_id = state.rpartition("/")
         if root != store.root or os.path.lexists(state) or os.path.realpath(path) in known:
             continue
@@ -209,6 +209,13 @@ def _orphans(store: Store, known: set[str]) -> list[Leftover]:
             why = f"it was made for container {container_id}, which is not there any more"
             found.append(Leftover("cgroup", container_id, empty, why, role=role))
     return found
+
+
+def _device(root: str) -> int:
+    """The device that the state of containers below `root` is on, also where all of that was removed."""
+    while not os.path.isdir(root):
+        root = os.path.dirname(root)
+    return os.stat(root).st_dev
 
 
 def _children(path: str) -> set[str]:
@@ -242,12 +249,23 @@ def _remove_path(path: str, role: str) -> bool:
     if tree.pids(path):
         return False
     if role == UNIT:
-        from pyrunc.linux.cgroups.systemd.systemd import Systemd
-
-        systemd = Systemd(os.geteuid() != 0)
-        try:
-            systemd.stop(os.path.basename(path))
-        finally:
-            systemd.close()
+        _stop_unit(path)
     tree.remove(path)
     return True
+
+
+def _stop_unit(path: str) -> None:
+    """Stop the unit that has the cgroup `path`.
+
+    A cgroup with the name of a unit need not be that unit's: a user's containers may write marks, and make cgroups with
+    any name inside their own.
+    """
+    from pyrunc.linux.cgroups.systemd.systemd import Systemd
+
+    unit, hierarchy = os.path.basename(path), layout().v2
+    systemd = Systemd(os.geteuid() != 0)
+    try:
+        if hierarchy and path == hierarchy.mount + systemd.cgroup_of(unit):
+            systemd.stop(unit)
+    finally:
+        systemd.close()

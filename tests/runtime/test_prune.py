@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 from pyrunc.lifecycle.prune import leftovers, remove
+from pyrunc.linux.cgroups.layout import layout
+from pyrunc.linux.cgroups.systemd import systemd
+from pyrunc.linux.cgroups.systemd.systemd import Systemd
 from pyrunc.log import Log
 from pyrunc.store.store import Store
 from tests.runtime.test_killed_create import CGROUP, SPAWN, creating, nested, signalled, sleeps
@@ -21,6 +24,9 @@ from tests.support import footprint
 from tests.support.runtime import Container, Runtime, wait_for
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.cgroupfs]
+
+
+MARK = "trusted.pyrunc"
 
 
 def prune(runtime: Runtime, *flags: str) -> list[dict[str, Any]]:
@@ -170,22 +176,107 @@ def test_cgroups_of_others(runtime: Runtime) -> None:
     other.root = runtime.folder / "other"
     assert prune(other, "--remove") == []
     for path in footprint.cgroups(runtime.tag):
-        os.removexattr(path, "trusted.pyrunc")
+        os.removexattr(path, MARK)
     assert prune(runtime, "--remove") == []
     assert any(lost.id in path for path in footprint.cgroups(runtime.tag))
 
 
-@pytest.mark.parametrize(
-    "mark", [b"home ", b"home /", b"no-role {}", b"home {}/..", b"home {}/a b", b"\xff" * 5000]
-)
-def test_a_mark_that_is_none(runtime: Runtime, mark: bytes) -> None:
+def marked(runtime: Runtime, mark: str, name: str = "") -> Path:
+    """An empty cgroup with this mark, where {} is the root and {device} its device."""
     runtime.root.mkdir()
-    (top, *_) = footprint.hierarchies()
-    path = f"{top}/{runtime.new_id()}"
-    os.mkdir(path)
-    os.setxattr(path, "trusted.pyrunc", mark.replace(b"{}", os.fsencode(runtime.root)))
+    path = Path(unified(), runtime.new_id(), name)
+    path.mkdir(parents=True)
+    words = mark.replace("{device}", str(runtime.root.stat().st_dev)).replace("{}", str(runtime.root))
+    os.setxattr(path, MARK, os.fsencode(words))
+    return path
+
+
+def unified() -> str:
+    """Where cgroup v2 is mounted."""
+    hierarchy = layout().v2
+    if hierarchy is None:
+        pytest.skip("this host has no cgroup v2")
+    return hierarchy.mount
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "",
+        "home",
+        "home {device} ",
+        "home {device} /",
+        "no-role {device} {}/lost",
+        "home {}/lost",
+        "home  {}/lost",
+        "home {device} {}/..",
+        "home {device} {}/a b",
+        "\udcff" * 5000,
+    ],
+)
+def test_a_mark_that_is_none(runtime: Runtime, mark: str) -> None:
+    path = marked(runtime, mark)
     assert prune(runtime, "--remove") == []
-    assert os.path.isdir(path)
+    assert path.is_dir()
+
+
+def test_the_mark_of_another_root_with_the_same_path(runtime: Runtime) -> None:
+    """As of a pyrunc in a container, which has a file system of its own there."""
+    runtime.root.mkdir()
+    inner = runtime.like()
+    inner.prefix = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-ec",
+        f'mount -t tmpfs tmpfs {runtime.root}; exec "$@"',
+        "sh",
+    ]
+    container = inner.container(inner.bundle().sleeper())
+    container.create().ok()
+    assert footprint.cgroups(runtime.tag)
+    assert prune(runtime) == []
+
+
+def test_the_unit_of_a_mark(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cgroup may have the name of a unit whose it is not: that one is not stopped."""
+    stopped = []
+
+    class Told(Systemd):
+        """`cgroup`: what it says of every unit."""
+
+        cgroup = "/elsewhere.slice/some.scope"
+
+        def cgroup_of(self, unit: str) -> str:
+            return self.cgroup
+
+        def stop(self, unit: str) -> None:
+            stopped.append(unit)
+
+    monkeypatch.setattr(systemd, "Systemd", Told)
+    store, log = Store(str(runtime.root)), Log(str(runtime.folder / "log"))
+    path = marked(runtime, "unit {device} {}/lost", "some.scope")
+    assert remove(store, leftovers(store), False, log) == []
+    assert stopped == [] and not path.exists()
+    path.mkdir()
+    os.setxattr(path, MARK, f"unit {runtime.root.stat().st_dev} {runtime.root}/lost".encode())
+    Told.cgroup = str(path).removeprefix(unified())
+    assert remove(store, leftovers(store), False, log) == []
+    assert stopped == ["some.scope"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/run/systemd/system"), reason="this host is not run by systemd")
+def test_the_unit_of_a_mark_with_systemd(runtime: Runtime) -> None:
+    unit = f"{runtime.new_id()}.scope"
+    with subprocess.Popen(["systemd-run", "--scope", "--unit", unit, "sleep", "1000"]) as process:
+        try:
+            active = ["systemctl", "is-active", "--quiet", unit]
+            wait_for(lambda: subprocess.run(active).returncode == 0, say="the start of the scope")
+            path = marked(runtime, "unit {device} {}/lost", unit)
+            assert actions(prune(runtime, "--remove")) == {("cgroup", "lost", "removed")}
+            assert not path.exists() and subprocess.run(active).returncode == 0
+        finally:
+            process.kill()
 
 
 def test_what_is_mounted_in_a_leftover(runtime: Runtime) -> None:
@@ -313,8 +404,10 @@ def test_the_mark_is_no_surprise(runtime: Runtime) -> None:
     existing.mkdir(parents=True)
     container.create().ok()
     home = existing / "b"
-    assert os.getxattr(home, "trusted.pyrunc").decode() == f"home {runtime.root / container.id}"
+    assert (
+        os.getxattr(home, MARK).decode() == f"home {runtime.root.stat().st_dev} {runtime.root / container.id}"
+    )
     with pytest.raises(OSError, match="No data available"):
-        os.getxattr(existing, "trusted.pyrunc")
+        os.getxattr(existing, MARK)
     container.delete("--force").ok()
     assert existing.exists() and not home.exists()

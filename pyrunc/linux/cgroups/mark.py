@@ -2,9 +2,12 @@
 
 A cgroup outlives the record of its container where that was lost: a state directory removed by hand, or by a cleaner
 of stale files. Its name proves nothing, engines choose it. So `create` marks what it makes, and `prune` takes nothing
-for pyrunc's that has no mark. Root's marks are in the namespace "trusted", where nobody else writes, neither the
-user of a delegated cgroup nor root of a user namespace. Those of a user are in "user" (since Linux 5.7), which his
-containers may be able to write; hence a mark is never a reason to touch anything but the cgroup that bears it.
+for pyrunc's that has no mark. A path means another directory in another mount namespace (a pyrunc in a container that
+sees the host's cgroups), hence the mark also has the device that it is on.
+
+Root's marks are in the namespace "trusted", where nobody else writes, neither the user of a delegated cgroup nor root
+of a user namespace. Those of a user are in "user" (since Linux 5.7), which his containers may be able to write; hence a
+mark is never a reason to touch anything but the cgroup that bears it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 #: What a marked cgroup is: the container's own, one above it that was made on the way, or one that systemd keeps.
 HOME, PARENT, UNIT = "home", "parent", "unit"
-_LONGEST: Final = 4096 + 16
+_LONGEST: Final = 4096 + 32
 
 
 def mark(record: Mapping[str, Any] | None, state: str) -> None:
@@ -38,18 +41,18 @@ def mark(record: Mapping[str, Any] | None, state: str) -> None:
     roles = {path: HOME if path in homes else PARENT for path in record["made"]}
     if record["version"] == 2 and record.get("systemd", {}).get("ours"):
         roles[record["home"]] = UNIT
-    name = _name()
+    name, device = _name(), os.stat(state).st_dev
     for path, role in roles.items():
         try:
-            os.setxattr(path, name, os.fsencode(f"{role} {state}"))
+            os.setxattr(path, name, os.fsencode(f"{role} {device} {state}"))
         except OSError:
             continue
 
 
-def marked(layout: Layout) -> Iterator[tuple[str, str, str]]:
+def marked(layout: Layout, device: int) -> Iterator[tuple[str, str, str]]:
     """(directory, role, state directory) of every marked cgroup in these hierarchies, those inside before others.
 
-    Raises KernelError.
+    Only of containers with their state on `device`, as stat(2) tells it. Raises KernelError.
     """
     name = _name()
     for hierarchy in (*layout.v1, *((layout.v2,) if layout.v2 else ())):
@@ -60,8 +63,8 @@ def marked(layout: Layout) -> Iterator[tuple[str, str, str]]:
                 path = last if above is None else f"{os.readlink(f'/proc/self/fd/{above}')}/{last}"
             except OSError:
                 continue  # no mark, or removed meanwhile
-            role, _, state = os.fsdecode(value).partition(" ")
-            if role in (HOME, PARENT, UNIT) and len(value) < _LONGEST:
+            role, at, state = (*os.fsdecode(value).split(" ", 2), "", "")[:3]
+            if role in (HOME, PARENT, UNIT) and at == str(device) and len(value) < _LONGEST:
                 yield path, role, state
 
 

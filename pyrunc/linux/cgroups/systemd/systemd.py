@@ -147,6 +147,19 @@ class Systemd:
         except Refused as error:
             raise self._failed("read properties of", unit, error) from error
 
+    def cgroup_of(self, unit: str) -> str:
+        """The path of the cgroup of `unit`, a scope or a slice, in the hierarchy; "" where it has none."""
+        kind = {"scope": "Scope", "slice": "Slice"}.get(unit.rpartition(".")[2])
+        if not kind:
+            return ""
+        try:
+            path = str(self._call("GetUnit", "s", unit)[0])
+            return str(self._get(path, f"{_NAME}.{kind}", "ControlGroup"))
+        except Refused as error:
+            if error.name != _MISSING:
+                raise self._failed("find the cgroup of", unit, error) from error
+            return ""
+
     def change(self, unit: str, pairs: Sequence[tuple[str, tuple[str, Any]]]) -> None:
         """Set properties of `unit`, one after the other; all or none. They last as long as the unit does."""
         try:
