@@ -75,8 +75,10 @@ def _changed(config: Config, resources: Any, shares: dict[str, Any], source: str
         lists = {key: values for key, values in resources.items() if key not in ("memory", "cpu", "pids")}
         check_resources({**linux["resources"], **lists}, report)
         if shares:
-            linux["intelRdt"] = {**linux["intelRdt"], **shares}
+            before = linux["intelRdt"]
+            linux["intelRdt"] = {**before, **shares}
             intel_rdt.check({"linux": linux}, probe(), report)  # type: ignore[typeddict-item]
+            linux["intelRdt"] = intel_rdt.merged(before, shares)  # type: ignore[arg-type]
         for warning in report.warnings:
             log.warning(str(warning))
         if report.problems:

@@ -86,6 +86,28 @@ def mount_point(table: bytes | None = None) -> str:
     )
 
 
+def lines(wanted: IntelRdt) -> list[str]:
+    """What goes into `schemata`, each a write of its own, in the order of the specification."""
+    own = "\n".join(wanted.get("schemata") or ())
+    cache, bandwidth = wanted.get("l3CacheSchema", ""), wanted.get("memBwSchema", "")
+    if bandwidth:
+        # The one property gives way to the other as a whole, also where it names more caches.
+        cache = "\n".join([line for line in cache.split("\n") if not line.startswith("MB:")])
+    texts = (cache, bandwidth, own)
+    return [text for text in texts if text]
+
+
+def merged(wanted: IntelRdt, change: IntelRdt) -> dict[str, Any]:
+    """`linux.intelRdt` that says what holds after `update` has written `change`.
+
+    A line changes only the shares that it names, so those of `change` come last, in `schemata`, after all that was.
+    """
+    new = "\n".join(lines(change)).splitlines()
+    named = {share for line in new for share in _shares(line)}
+    kept = [line for line in wanted.get("schemata") or () if not named.issuperset(_shares(line))]
+    return {**wanted, "schemata": [*kept, *new]}
+
+
 class Group:
     """The container's resctrl group: `directory`, and `monitor` below it where monitoring is wanted, else "".
 
@@ -112,14 +134,8 @@ class Group:
         self._made: list[str] = []
 
     def lines(self) -> list[str]:
-        """What goes into `schemata`, each a write of its own, in the order of the specification."""
-        own = "\n".join(self.wanted.get("schemata") or ())
-        cache, bandwidth = self.wanted.get("l3CacheSchema", ""), self.wanted.get("memBwSchema", "")
-        if bandwidth:
-            # The one property gives way to the other as a whole, also where it names more caches.
-            cache = "\n".join([line for line in cache.split("\n") if not line.startswith("MB:")])
-        texts = (cache, bandwidth, own)
-        return [text for text in texts if text]
+        """See the function of this name."""
+        return lines(self.wanted)
 
     def inspect(self) -> None:
         """Raise PyruncError where the specification refuses what is there. Changes nothing."""

@@ -241,7 +241,10 @@ def test_shares_of_resctrl(sharing: Container, resctrl: Resctrl) -> None:
     assert after["MB"].startswith("0=40;")
     assert after["L3"] != before["L3"]
     config = json.loads((sharing.runtime.root / sharing.id / "config.json").read_text())
-    assert config["linux"]["intelRdt"] == {"memBwSchema": "MB:0=20;1=30", "schemata": ["MB:0=40", "L3:0=f"]}
+    assert config["linux"]["intelRdt"] == {
+        "memBwSchema": "MB:0=50;1=70",
+        "schemata": ["MB:0=20;1=30", "MB:0=40", "L3:0=f"],
+    }
 
 
 def test_shares_that_are_refused_put_the_rest_back(sharing: Container, resctrl: Resctrl) -> None:

@@ -50,6 +50,22 @@ def test_lines() -> None:
         assert report.problems == [] and len(report.warnings) == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "schemata"),
+    [
+        ({"l3CacheSchema": "L3:0=3"}, ["MB:0=50", "L3:0=f;1=f", "L3:0=3"]),
+        ({"l3CacheSchema": "L3:0=3;1=3"}, ["MB:0=50", "L3:0=3;1=3"]),
+        ({"memBwSchema": "MB:0=20;1=20"}, ["L3:0=f;1=f", "MB:0=20;1=20"]),
+        ({"schemata": ["MB:1=30", "L2:0=1"]}, ["MB:0=50", "L3:0=f;1=f", "MB:1=30", "L2:0=1"]),
+        ({"l3CacheSchema": "L3:0=3\nMB:0=10", "memBwSchema": "MB:0=20"}, ["L3:0=f;1=f", "L3:0=3", "MB:0=20"]),
+    ],
+)
+def test_what_holds_after_an_update(change: Any, schemata: list[str]) -> None:
+    """What was asked for before stays as far as no line of the change names the same cache."""
+    wanted: Any = {"closID": "a", "l3CacheSchema": "L3:0=ff", "schemata": ["MB:0=50", "L3:0=f;1=f"]}
+    assert intel_rdt.merged(wanted, change) == {**wanted, "schemata": schemata}
+
+
 def test_where_it_is_mounted() -> None:
     assert intel_rdt.mount_point(TABLE.encode()) == r"/sys/fs/res ctrl\x"
     with pytest.raises(PyruncError, match="resctrl is not mounted"):
