@@ -9,11 +9,11 @@ from pyrunc.errors import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Any, Final
 
 #: Priorities of syslog(3) by level.
 PRIORITIES: Final = {"error": 3, "warning": 4, "debug": 7}
-#: Seconds. A daemon that hangs with a full queue costs its entries, and must not hold a container up.
+#: Seconds, of all entries together. A daemon that hangs with a full queue costs them, and must not hold a container up.
 PATIENCE: Final = 1.0
 
 
@@ -29,3 +29,12 @@ def connect(path: str) -> Socket:
             f"connect to the log at {path}", error, remedy="is its daemon running? --log FILE needs none"
         ) from None
     return socket
+
+
+def send(socket: Socket, raw: bytes, *ancillary: Any) -> None:
+    """Send a datagram. Raises OSError; once that was for lack of time, no further one is waited for."""
+    try:
+        socket.sendmsg([raw], ancillary)
+    except TimeoutError:
+        socket.settimeout(0)
+        raise

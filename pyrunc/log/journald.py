@@ -10,7 +10,7 @@ import fcntl
 import os
 from errno import EMSGSIZE, ENOBUFS
 
-from pyrunc.log.datagram import PRIORITIES, connect
+from pyrunc.log.datagram import PRIORITIES, connect, send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Journal:
             fields["PYRUNC_CODE"] = code
         raw = b"".join([field(name, value.encode()) for name, value in fields.items()])
         try:
-            self._socket.send(raw)
+            send(self._socket, raw)
         except OSError as error:
             if error.errno not in (EMSGSIZE, ENOBUFS):
                 raise
@@ -57,7 +57,7 @@ class Journal:
                 rest = rest[os.write(file, rest) :]
             # journald reads from nothing that could change while it does.
             fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEALS)
-            self._socket.sendmsg([b""], [(SOL_SOCKET, SCM_RIGHTS, file.to_bytes(4, "little"))])
+            send(self._socket, b"", (SOL_SOCKET, SCM_RIGHTS, file.to_bytes(4, "little")))
         finally:
             os.close(file)
 

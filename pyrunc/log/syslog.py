@@ -10,7 +10,7 @@ import os
 import time
 from errno import EMSGSIZE
 
-from pyrunc.log.datagram import PRIORITIES, connect
+from pyrunc.log.datagram import PRIORITIES, connect, send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class Syslog:
         when = time.strftime("%b %e %H:%M:%S", time.localtime())
         raw = f"<{_USER | PRIORITIES[level]}>{when} {self._name}[{os.getpid()}]: {line}".encode()
         try:
-            self._socket.send(raw)
+            send(self._socket, raw)
         except OSError as error:
             if error.errno != EMSGSIZE:
                 raise
-            self._socket.send(raw[:_CUT])
+            send(self._socket, raw[:_CUT])

@@ -9,11 +9,15 @@ import os
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pyrunc.log import datagram, journald
+from pyrunc.log import syslog as syslog_of
 from tests.support.patience import patient
 from tests.support.runtime import Outcome, Runtime, wait_for
 
@@ -153,18 +157,42 @@ def test_json_in_the_syslog(syslog: Daemon) -> None:
     assert entry["msg"] == "container does not exist" and entry["code"] == "not-found"
 
 
+def fill(address: str) -> None:
+    """Leave no place in the queue of the socket at `address`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
+        filler.setblocking(False)
+        filler.connect(address)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filler.send(b"x")
+
+
 @pytest.mark.needs_root
 @pytest.mark.parametrize("log", ["journald:x", "syslog:x"])
 def test_a_daemon_that_hangs_holds_nothing_up(request: pytest.FixtureRequest, log: str) -> None:
     """Its queue is full and nobody takes anything out: the entry is lost, the error on stderr is not."""
     daemon: Daemon = request.getfixturevalue("journal" if log.startswith("journald") else "syslog")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
-        filler.setblocking(False)
-        filler.connect(daemon.socket.getsockname())
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                filler.send(b"x")
-        daemon.call(log, "state", daemon.runtime.new_id()).fails("does not exist")
+    fill(daemon.socket.getsockname())
+    daemon.call(log, "state", daemon.runtime.new_id()).fails("does not exist")
+
+
+@pytest.mark.parametrize(("module", "daemon"), [(journald, "Journal"), (syslog_of, "Syslog")])
+def test_only_one_entry_waits_for_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, module: Any, daemon: str
+) -> None:
+    """However many there are."""
+    path = str(folder / "socket")
+    monkeypatch.setattr(module, "SOCKET", path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(path)
+        log = getattr(module, daemon)("x")
+        with log._socket:
+            fill(path)
+            before = time.monotonic()
+            for _ in range(5):
+                with pytest.raises(OSError, match="timed out|temporarily unavailable"):
+                    log.write("debug", "said", "", "said")
+            assert datagram.PATIENCE <= time.monotonic() - before < 3 * datagram.PATIENCE
 
 
 @pytest.mark.needs_root
