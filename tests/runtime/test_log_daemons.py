@@ -186,7 +186,7 @@ def test_only_one_entry_waits_for_it(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(path)
         log = getattr(module, daemon)("x")
-        with log._socket:
+        with contextlib.closing(log._socket):
             fill(path)
             before = time.monotonic()
             for _ in range(5):
