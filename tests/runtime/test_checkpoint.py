@@ -610,6 +610,71 @@ def test_pipes(runtime: Runtime, images: Path) -> None:
     assert ticks(container)[0] > 1
 
 
+@pytest.mark.parametrize("kind", ["terminal", "socket", "device"])
+def test_stdio_of_other_kinds(runtime: Runtime, images: Path, kind: str) -> None:
+    """A terminal of the host's, though the container has none of its own; a unix socket; a device."""
+    ends = [_ends(kind), _ends(kind)]
+    bundle = runtime.bundle().shell("while read word; do echo got $word; done")
+    if kind == "device":
+        bundle.shell(COUNTER)
+    elif kind == "socket":
+        bundle.without_namespace(
+            "network"
+        )  # criu looks for sockets in the container's network namespace only
+    id = runtime.new_id()
+    where = ["--bundle", runtime.put(bundle, id)]
+    try:
+        for verb, (ours, theirs) in zip(
+            (["run"], ["restore", "--image-path", str(images)]), ends, strict=True
+        ):
+            words = runtime.words(*verb, "--detach", *where, id)
+            with open(_beside(runtime) / "err", "ab") as err:
+                done = subprocess.run(words, stdin=theirs, stdout=theirs, stderr=err, env=runtime.env)
+            assert done.returncode == 0, (_beside(runtime) / "err").read_text()
+            if kind != "device":
+                os.write(ours, b"word\n")
+                said = b""
+                while b"got word" not in said:
+                    said += os.read(ours, 100)
+            if verb == ["run"]:
+                runtime.verb("checkpoint", "--image-path", str(images), id).ok()
+        assert runtime.state_of(id)["status"] == "running"
+    finally:
+        for end in [end for both in ends for end in both]:
+            os.close(end)
+
+
+def _ends(kind: str) -> tuple[int, int]:
+    if kind == "terminal":
+        return os.openpty()
+    if kind == "socket":
+        ours, theirs = socket.socketpair()
+        return ours.detach(), theirs.detach()
+    return os.open("/dev/null", os.O_RDONLY), os.open("/dev/full", os.O_RDWR)
+
+
+@pytest.mark.parametrize("mode", ["ignore", "full", "soft"])
+def test_what_criu_does_with_cgroups(runtime: Runtime, images: Path, mode: str) -> None:
+    """In each of them the restored container is in its own cgroup, also where criu knows nothing of that."""
+    container = counting(runtime)
+    before = container.cgroup("pids")
+    container.checkpoint(images, "--manage-cgroups-mode", mode).ok()
+    container.restore(images, "--manage-cgroups-mode", mode).ok()
+    goes_on(container)
+    assert container.cgroup("pids") == before
+
+
+def test_an_empty_network_namespace(runtime: Runtime, images: Path) -> None:
+    flags = ["--empty-ns", "network", "--tcp-established", "--tcp-skip-in-flight", "--network-lock", "skip"]
+    container = counting(runtime)
+    container.checkpoint(images, *flags, "--link-remap", "--ext-unix-sk", "--file-locks").ok()
+    assert not list(images.glob("netdev-*.img"))
+    container.restore(images, "--empty-ns", "network", "--tcp-close", "--ext-unix-sk", "--file-locks").ok()
+    goes_on(container)
+    lines = Path(f"/proc/{container.pid}/net/dev").read_text().splitlines()[2:]
+    assert [line.split(":")[0].strip() for line in lines if "lo:" not in line] in ([], ["tunl0"], ["sit0"])
+
+
 def test_a_user_namespace(runtime: Runtime, images: Path) -> None:
     bundle = runtime.bundle().map_ids().give_rootfs(200000, 200000)
     container = counting(runtime, bundle)
