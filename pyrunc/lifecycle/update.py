@@ -3,7 +3,7 @@
 Under the container's lock: what is asked for is merged with what holds and checked as a whole, then written, then
 saved. The configuration in the state directory says from then on what holds: for the next `update`, for whoever enters
 the container, for `restore`. A failure anywhere puts back what was changed before it, the newest first. Killed in
-between, the container has some of the new values and the old configuration; the same `update` again sets it right.
+between, the container has some of the new values and the old configuration; the next `update` of them sets it right.
 Killed while it changed the device list of cgroup v1 as a whole, it may leave the container paused.
 """
 
@@ -42,12 +42,12 @@ def update(
         changed = _changed(config, resources, shares, source, log)
         with Undo(log) as undo:
             with Interruptible():
-                _set_resources(record, config, resources, undo)
+                devices = _set_resources(directory, record, config, resources, undo)
                 if shares:
                     from pyrunc.linux import intel_rdt
 
                     intel_rdt.update(config["linux"]["intelRdt"], shares, container_id, undo.push)  # type: ignore[arg-type]
-                _save(directory, record, config, changed, undo)
+                _save(directory, record, config, changed, devices, undo)
             undo.keep()
 
 
@@ -88,36 +88,52 @@ def _changed(config: Config, resources: Any, shares: dict[str, Any], source: str
     return {**config, "linux": linux}  # type: ignore[typeddict-item]
 
 
-def _set_resources(record: Record, config: Config, resources: Resources, undo: Undo) -> None:
+def _set_resources(
+    directory: Directory, record: Record, config: Config, resources: Resources, undo: Undo
+) -> bool:
+    """Write what is due; returns whether that were device rules, too."""
     from pyrunc.linux.cgroups.change import due
     from pyrunc.linux.cgroups.manager import restore
 
     before: Resources = config.get("linux", {}).get("resources") or {}
-    change = due(before, resources)
+    change = due(before, resources, record.devices_unsure)
     if not change:
-        return
+        return False
     if record.cgroup is None:
         raise PyruncError(
             f"linux.resources.{next(iter(change))}: container {record.id} has no cgroup",
             remedy="create it with another --cgroup-manager than disabled",
             code="no-cgroup",
         )
+    devices = "devices" in change
+    if devices:
+        # Before the first of them: if this process is killed, the next must not take the saved ones for what holds.
+        _note(directory, record, undo, record.memory_limit, True)
     restore(record.cgroup).update(change, before, undo.push)
+    return devices
 
 
-def _save(directory: Directory, record: Record, config: Config, changed: Config, undo: Undo) -> None:
+def _save(
+    directory: Directory, record: Record, config: Config, changed: Config, devices: bool, undo: Undo
+) -> None:
     from pyrunc.config.writer import dumps
 
     with Undisturbed():
         directory.save_config(dumps(changed).encode())
         undo.push(lambda: directory.save_config(dumps(config).encode()))
-    former = record.memory_limit
     limit = (changed["linux"]["resources"].get("memory") or {}).get("limit", 0)
-    if former != limit:
-        undo.push(lambda: _save_limit(directory, record, former))
-        _save_limit(directory, record, limit)
+    _note(directory, record, undo, limit, record.devices_unsure and not devices)
 
 
-def _save_limit(directory: Directory, record: Record, limit: int) -> None:
-    record.memory_limit = limit
-    directory.save(record)
+def _note(directory: Directory, record: Record, undo: Undo, limit: int, unsure: bool) -> None:
+    """Have the record say so."""
+    former = record.memory_limit, record.devices_unsure
+
+    def save(limit: int, unsure: bool) -> None:
+        record.memory_limit, record.devices_unsure = limit, unsure
+        directory.save(record)
+
+    if former != (limit, unsure):
+        with Undisturbed():
+            save(limit, unsure)
+            undo.push(lambda: save(*former))

@@ -39,6 +39,8 @@ class Record:
     `hooks`: the config's. `texts`: (label, JSON path) of the steps that `start` lets init take, `texts_from` the
     number of the first.
     `memory_limit`: linux.resources.memory.limit, 0 without one.
+    `devices_unsure`: an `update` of the device rules is at work, or was killed: the saved configuration may not say
+    which hold.
     `mounts`: what `mounts add` has mounted since, in that order: (mount as in config.json, its id, statx(2)). Saved
     before it is mounted; the id is negative while a call that mounts or unmounts it is at work, or was killed.
     `extra`: properties that a newer version wrote, kept as they are.
@@ -50,6 +52,7 @@ class Record:
         "cgroup",
         "created",
         "creator",
+        "devices_unsure",
         "extra",
         "hooks",
         "id",
@@ -110,6 +113,7 @@ class Record:
         self.texts = texts or []
         self.texts_from = texts_from
         self.memory_limit = memory_limit
+        self.devices_unsure = False
         self.ready = ready
         self.mounts: list[tuple[dict[str, Any], int]] = []
         self.extra: dict[str, Any] = {}
@@ -195,6 +199,7 @@ _KINDS: Final[dict[str, Any]] = {
     "texts": list,
     "texts_from": int,
     "memory_limit": int,
+    "devices_unsure": bool,
     "mounts": list,
 }
 _WRITTEN: Final = tuple(_KINDS)

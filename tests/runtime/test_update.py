@@ -601,6 +601,26 @@ def test_devices_are_put_back(runtime: Runtime, kmsg: Bundle, rules: list[Any]) 
 
 
 @pytest.mark.needs_root
+def test_devices_after_a_kill(runtime: Runtime, kmsg: Bundle, folder: Path) -> None:
+    """Whoever asks for the former rules again gets them, though the saved configuration has never had others."""
+    kmsg.linux["resources"] = {"devices": [NOTHING]}
+    file = folder / "resources.json"
+    file.write_text(json.dumps({"devices": [NOTHING, KMSG]}))
+    with runtime.running(waiting(kmsg, "open /area/kmsg r")) as container:
+        container.says("first")
+        fifo = runtime.root / container.id / ".config.json.new"
+        os.mkfifo(fifo)  # where it waits for a reader, the rules in place, the configuration not saved
+        killed = runtime.spawn("update", "-r", str(file), container.id)
+        wchan = Path(f"/proc/{killed.process.pid}/wchan")
+        wait_for(lambda: wchan.read_text() in ("wait_for_partner", "fifo_open"))
+        killed.process.kill()
+        killed.process.wait()
+        fifo.unlink()
+        with_json(container, {"devices": [NOTHING]}).ok()
+        assert answers(container) == [{"errno": "EPERM"}] * 2
+
+
+@pytest.mark.needs_root
 def test_devices_at_no_moment(runtime: Runtime, kmsg: Bundle) -> None:
     """While the rules change this way and that, /dev/null can always be opened, and memory never."""
     os.mknod(kmsg.rootfs / "area" / "mem", 0o20666, os.makedev(1, 1))

@@ -121,13 +121,13 @@ def _upserted(held: Sequence[Any], given: Sequence[Any], key: tuple[str, ...]) -
     return list(found.values())
 
 
-def due(before: Resources, change: Resources) -> dict[str, Any]:
+def due(before: Resources, change: Resources, devices_unsure: bool = False) -> dict[str, Any]:
     """What of `merged` has to be written, as the resources of which it is a part.
 
     That is what `change` asks for, with the values that it only makes sense together with: of memory and swap, of a
-    quota and its period, always both. Device rules that mean what the present ones mean are left out: what
-    somebody else has added to the kernel's list meanwhile stays there. Raises PyruncError for shares of a
-    cgroup that is idle.
+    quota and its period, always both. Device rules that mean what the present ones mean are left out, unless those
+    are `devices_unsure`: what somebody else has added to the kernel's list meanwhile stays there. Raises PyruncError
+    for shares of a cgroup that is idle.
     """
     wanted, whole = asked(change), merged(before, change)
     for group, pair in (("memory", ("limit", "swap")), ("cpu", ("quota", "period"))):
@@ -137,7 +137,8 @@ def due(before: Resources, change: Resources) -> dict[str, Any]:
         _complete(wanted, whole, "memory", ("checkBeforeUpdate",))
     if "cpu" in wanted:
         _settle_idle(wanted, whole)
-    if "devices" in wanted and _means_the_same(before.get("devices") or (), wanted["devices"]):
+    devices = wanted.get("devices")
+    if devices and not devices_unsure and _means_the_same(before.get("devices") or (), devices):
         del wanted["devices"]
     return wanted
 
