@@ -276,7 +276,7 @@ def _plan_loop(program: Program, child: Register) -> None:
     program.load(found, status, 1)
     program.branch(found, EQ, 0, exited)
     # 128 + n for signal n. There is no adding up: the number becomes the lowest byte of an address in a table.
-    table = program.data(bytes([128 | number & 0x7F for number in range(256)]), 256)
+    table = program.data(bytes([128 | number for number in range(256)]), 256)
     entry = program.data(pack("<Q", table))
     program.store(entry, found, 1)
     program.load(found, entry, 8)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from tests.runtime.test_descriptors import activated, given, listening
 from tests.runtime.test_labels import confined, profile, with_apparmor
 from tests.runtime.test_sd_notify import manager
 from tests.runtime.test_seccomp import rule
+from tests.runtime.test_seccomp_notify import notifying
 from tests.support import footprint
 from tests.support.bundle import Bundle
 from tests.support.runtime import Container, Runtime, wait_for
+from tests.support.seccomp_agent import agent
 from tests.support.service_manager import ServiceManager
 from tests.support.terminal import ConsoleSocket
 
@@ -145,6 +148,14 @@ def test_a_program_that_ends_at_once(runtime: Runtime, with_init: Any) -> None:
         container.delete().ok()
 
 
+@pytest.mark.needs_root
+def test_a_program_that_ends_at_once_with_little_memory(runtime: Runtime) -> None:
+    """Then the runtime looks for its end, and takes it for no failure."""
+    bundle = runtime.bundle().ask("exit 4")
+    bundle.linux["resources"] = {"memory": {"limit": 1 << 20}}
+    assert runtime.run(bundle, "--init").status == 4
+
+
 def test_everybody_ends_with_the_program(runtime: Runtime, with_init: Any) -> None:
     container = with_init(runtime.bundle().ask("orphan", "sleep"))
     container.says("ready")
@@ -219,14 +230,17 @@ def test_a_program_that_changes_its_user(runtime: Runtime, with_init: Any, kept:
 @pytest.mark.parametrize("private", [True, False], ids=["own-pid-namespace", "hosts-pid-namespace"])
 def test_orphans_are_reaped(runtime: Runtime, with_init: Any, private: bool) -> None:
     """Many at once, for signals do not queue; those of hooks that ran before, too."""
-    bundle = runtime.bundle().shell(
-        "for i in 1 2 3 4 5 6 7 8 9; do (sleep 0.2 &); done; echo up; exec sleep 1000"
-    )
+    count = "1 2 3 4 5 6 7 8 9"
+    script = f"for i in {count}; do (sh -c 'read line </area/end' &); done; echo up; exec sleep 1000"
+    bundle = runtime.bundle().shell(script)
+    os.mkfifo(bundle.rootfs / "area" / "end")
     bundle.hook("startContainer", "sleep 0 & exit 0")
     if not private:
         bundle.without_namespace("pid")
     container = with_init(bundle)
     container.says("up")
+    wait_for(lambda: len(children(container.pid)) == 10, say="the adoption of the orphans")
+    (bundle.rootfs / "area" / "end").write_text("x\n" * 9)
     wait_for(lambda: len(children(container.pid)) == 1, say="the end of the orphans")
     assert status(child_of(container))["Name"] == "sleep"
 
@@ -270,6 +284,21 @@ def test_its_rights(runtime: Runtime, with_init: Any, uid: int, nnp: bool) -> No
     assert sorted(os.listdir(f"/proc/{container.pid}/fd")) == ["0", "1", "2"]
     footprint_of = int(mine["VmRSS"].split()[0])
     assert footprint_of <= 64, f"{footprint_of} kB"
+
+
+def test_no_program_runs_beside_an_init_that_may_more(runtime: Runtime, tmp_path: Path) -> None:
+    """It waits until init has given up its rights: here init is kept from it, by an agent that does not answer."""
+    with agent(tmp_path / "agent", manner="hold") as judge:
+        bundle = notifying(runtime, judge.path, "capset", nnp=True).ask("sleep")
+        container = runtime.container(bundle)
+        container.create("--init").ok()
+        starting = runtime.spawn("start", container.id)
+        wait_for(lambda: children(container.pid), say="the child")
+        time.sleep(0.3)
+        assert status(child_of(container))["Name"] == "pyrunc-init" and not container.out
+        container.kill("KILL").ok()
+        starting.wait()
+        container.stops()
 
 
 def test_the_log_of_pid_1(runtime: Runtime) -> None:
@@ -319,6 +348,7 @@ def test_preserved_descriptors_are_the_programs(runtime: Runtime, with_init: Any
 
 
 @with_apparmor
+@pytest.mark.needs_root
 def test_its_profile(runtime: Runtime, with_init: Any, profile: str) -> None:
     """The process's, so that one may signal the other."""
     container = with_init(confined(runtime, profile).ask("sleep"))
@@ -364,7 +394,7 @@ def test_job_control(runtime: Runtime) -> None:
         container.run_detached("--init", "--console-socket", str(socket.path)).ok()
         master = socket.receive()
         master.write("sleep 1000\n")
-        wait_for(lambda: children(child_of(container)), say="the job")
+        wait_for(lambda: in_foreground(child_of(container)) == children(child_of(container)), say="the job")
         master.write("\x1a")
         master.read("Stopped")
         master.write("kill %1; fg; echo $((6*7))\n")
@@ -373,6 +403,11 @@ def test_job_control(runtime: Runtime) -> None:
         master.read()
     assert "job control turned off" not in master.text
     container.stops()
+
+
+def in_foreground(pid: int) -> list[int]:
+    """The leader of the foreground group of the terminal of a process."""
+    return [int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[5])]
 
 
 @pytest.mark.parametrize("private", [True, False], ids=["own-pid-namespace", "hosts-pid-namespace"])
@@ -481,10 +516,9 @@ def test_a_policy_that_no_child_has(runtime: Runtime, scheduler: dict[str, Any])
     runtime.run(bundle, "--init").fails("process.scheduler", "do without --init")
 
 
+@pytest.mark.needs_root
 def test_a_limit_of_one_process(runtime: Runtime) -> None:
     """Nobody else fits in beside init: an error of `start`, and nothing is left."""
-    if not runtime.auto_cgroup:
-        pytest.skip("this host's tests have no cgroup")
     bundle = runtime.bundle()
     bundle.linux["resources"] = {"pids": {"limit": 1}}
     before = runtime.footprint(bundle)
