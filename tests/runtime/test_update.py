@@ -379,6 +379,21 @@ def test_quota_and_period_in_both_directions(runtime: Runtime) -> None:
     container.delete("--force").ok()
 
 
+@only_v1
+@pytest.mark.needs_root
+def test_a_quota_below_that_of_a_cgroup_inside(runtime: Runtime) -> None:
+    """What a container has given its own cgroups can be in the way; where to look is said."""
+    with runtime.running(limited(runtime, cpu={"quota": 90000, "period": 100000})) as container:
+        inside = container.cgroup("cpu") / "inside"
+        inside.mkdir()
+        (inside / "cpu.cfs_quota_us").write_text("80000")
+        update(container, "--cpu-quota", "50000").fails(
+            "linux.resources.cpu.quota", "and of the cgroups inside"
+        )
+        assert held(container, "cpu/cpu.cfs_quota_us") == ["90000"]
+        update(container, "--cpu-quota", "85000").ok()
+
+
 def test_burst_and_quota_in_both_directions(runtime: Runtime) -> None:
     with runtime.running(limited(runtime, cpu={"quota": 20000, "burst": 20000})) as container:
         for quota, burst in ((50000, 50000), (10000, 5000), (100000, 100000), (20000, 0)):

@@ -93,7 +93,16 @@ def _bandwidth(home: str, values: Resources) -> None:
                 raise refused(home, name, str(value), error, f"cpu.{key}") from error
             later.append((name, str(value), f"cpu.{key}"))
     if quota:
-        write(home, "cpu.cfs_quota_us", str(max(quota, -1)), "cpu.quota")
+        try:
+            put(home, "cpu.cfs_quota_us", text := str(max(quota, -1)))
+        except OSError as error:
+            remedy = ""
+            if error.errno == EINVAL:
+                remedy = (
+                    "use at least 1000; and no cgroup may have more of the time than its parent: see cpu.cfs_quota_us "
+                    f"of {os.path.dirname(home)} and of the cgroups inside"
+                )
+            raise refused(home, "cpu.cfs_quota_us", text, error, "cpu.quota", remedy) from error
     for name, text, key in reversed(later):
         write(home, name, text, key)
 
