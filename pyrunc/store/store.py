@@ -354,14 +354,18 @@ class Store:
             raise KernelError.of(f"open {path}", error, remedy=_remedy(error)) from None
 
     def ids(self) -> list[str]:
-        """The ids below the root, sorted; what begins with a dot belongs to pyrunc itself."""
+        """The ids below the root, sorted: the directories that have one for a name.
+
+        What begins with a dot belongs to pyrunc itself, everything else to somebody else.
+        """
         try:
-            names = os.listdir(self.root)
+            with os.scandir(self.root) as entries:
+                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         except FileNotFoundError:
             return []
         except OSError as error:
             raise KernelError.of(f"read directory {self.root}", error, remedy=_remedy(error)) from None
-        return sorted(name for name in names if not name.startswith("."))
+        return sorted(name for name in names if name[0] != "." and _ID_CHARACTERS.issuperset(name))
 
     def _make_root(self) -> None:
         try:

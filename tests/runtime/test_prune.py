@@ -318,6 +318,12 @@ def test_a_mistaken_root(runtime: Runtime) -> None:
     assert shared.exists() and other.exists()
 
 
+def test_a_name_that_no_container_can_have(runtime: Runtime) -> None:
+    path = runtime.root / "my dir"
+    path.mkdir(parents=True)
+    assert prune(runtime, "--remove") == [] and path.exists()
+
+
 def test_a_record_that_cannot_be_read(runtime: Runtime) -> None:
     """It is told, and kept."""
     container = runtime.container(runtime.bundle().sleeper())

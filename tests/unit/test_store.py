@@ -412,3 +412,14 @@ def test_the_root_of_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
     for useless in ("", "relative"):
         monkeypatch.setenv("XDG_RUNTIME_DIR", useless)
         assert choose(None) == ("/run/pyrunc", False)
+
+
+def test_what_is_no_container_has_no_id(store: Store) -> None:
+    """Files, links and names that nobody can give a container may lie below a mistaken --root."""
+    store.create("one").close()
+    root = Path(store.root)
+    for name in ("my dir", ".hidden", "ümlaut"):
+        (root / name).mkdir()
+    (root / "file").touch()
+    (root / "link").symlink_to("one")
+    assert store.ids() == ["one"]
