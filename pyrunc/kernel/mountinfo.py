@@ -17,10 +17,11 @@ class Mount:
 
     `id`: its number, unique as long as it exists. `device`: "major:minor" of its file system. `root`: the directory of
     that which it shows. `point`: where it is, seen from the root of the process that reads. `kind`: the file system's
-    type, with subtype ("fuse.sshfs"). `options`: of the file system ("super options").
+    type, with subtype ("fuse.sshfs"). `options`: of the file system ("super options"). `peers`: the optional fields,
+    which tell its peer group and its master ("shared:1", "master:2"); () for a private mount.
     """
 
-    __slots__ = ("device", "id", "kind", "options", "point", "root")
+    __slots__ = ("device", "id", "kind", "options", "peers", "point", "root")
 
     def __init__(self, line: str) -> None:
         own, _, file_system = line.partition(" - ")
@@ -29,6 +30,7 @@ class Mount:
         self.device = words[2]
         self.root = _unescape(words[3])
         self.point = _unescape(words[4])
+        self.peers = tuple(words[6:])
         self.kind = rest[0]
         self.options = tuple(rest[-1].split(","))
 

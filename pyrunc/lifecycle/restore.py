@@ -31,7 +31,7 @@ from pyrunc.lifecycle.undo import Undo
 from pyrunc.linux import hooks
 from pyrunc.linux.cgroups.manager import SYSTEMD
 from pyrunc.linux.criu import points, rpc, stdio
-from pyrunc.linux.criu.mounts import sources
+from pyrunc.linux.criu.mounts import shares_peers, sources
 from pyrunc.linux.criu.start import STDIO, Surroundings
 from pyrunc.linux.idmap import host_id
 from pyrunc.linux.namespaces import has, is_new, joined
@@ -182,7 +182,10 @@ def _of_container(container: Container, images: Images, numbers: dict[str, int])
         "config_file": settings(container.record.annotations, prepared.bundle),
     }
     if has(config, "mount"):
-        places = sources(config, prepared.bundle, prepared.host.root_real, prepared.manager.paths(), mounts())
+        table = mounts()
+        root, cgroups = prepared.host.root_real, prepared.manager.paths()
+        places = sources(config, prepared.bundle, root, cgroups, table)
+        options["mntns_compat_mode"] = shares_peers(config, prepared.bundle, root, table) or None
         options["root"] = f"{container.directory.path}/{ROOT}"
         options["ext_mnt"] = [{"key": point, "val": source} for point, source in places.items()]
     return options

@@ -23,6 +23,8 @@ from tests.support.terminal import ConsoleSocket
 pytestmark = pytest.mark.needs_root
 
 CAP_SYS_RESOURCE = 24
+#: The controller that has the pids limit; on cgroup v2 all are in one place.
+PIDS = "" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "pids"
 COUNTER = "n=0; while :; do n=$((n+1)); echo tick $n; sleep 0.05; done"
 
 
@@ -244,16 +246,16 @@ def test_another_container_of_the_same_images(runtime: Runtime, images: Path) ->
     """Another id, another cgroup, with the limits of its own bundle."""
     bundle = runtime.bundle()
     container = counting(runtime, bundle)
-    cgroup = container.cgroup("pids")
+    cgroup = container.cgroup(PIDS)
     container.checkpoint(images).ok()
     bundle.linux["resources"] = {"pids": {"limit": 77}}
     other = Named(runtime, bundle)
     other._out, other._err = container._out, container._err
     other.restore(images).ok()
     pid = other.pid
-    assert other.cgroup("pids") != cgroup and other.id in str(other.cgroup("pids"))
-    assert (other.cgroup("pids") / "pids.max").read_text() == "77\n"
-    assert str(pid) in (other.cgroup("pids") / "cgroup.procs").read_text().split()
+    assert other.cgroup(PIDS) != cgroup and other.id in str(other.cgroup(PIDS))
+    assert (other.cgroup(PIDS) / "pids.max").read_text() == "77\n"
+    assert str(pid) in (other.cgroup(PIDS) / "cgroup.procs").read_text().split()
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         assert container.cgroup_name not in line
     assert not cgroup.exists()
@@ -657,11 +659,11 @@ def _ends(kind: str) -> tuple[int, int]:
 def test_what_criu_does_with_cgroups(runtime: Runtime, images: Path, mode: str) -> None:
     """In each of them the restored container is in its own cgroup, also where criu knows nothing of that."""
     container = counting(runtime)
-    before = container.cgroup("pids")
+    before = container.cgroup(PIDS)
     container.checkpoint(images, "--manage-cgroups-mode", mode).ok()
     container.restore(images, "--manage-cgroups-mode", mode).ok()
     goes_on(container)
-    assert container.cgroup("pids") == before
+    assert container.cgroup(PIDS) == before
 
 
 def test_an_empty_network_namespace(runtime: Runtime, images: Path) -> None:
@@ -741,3 +743,23 @@ def test_a_root_below_shared_mounts(runtime: Runtime, images: Path) -> None:
     container.restore(images).ok()
     goes_on(container)
     assert masters(container) == before
+
+
+@pytest.mark.parametrize("propagation", [[], ["rprivate"]])
+def test_bind_mounts_below_shared_mounts(runtime: Runtime, images: Path, propagation: list[str]) -> None:
+    """A bind mount in the peer group of the root file system, and a part of the root, which is read-only, too."""
+    bundle = runtime.bundle()
+    area = bundle.path / "area"
+    area.mkdir()
+    (area / "kept").write_text("host's")
+    for words in (["--bind", str(bundle.path), str(bundle.path)], ["--make-shared", str(bundle.path)]):
+        subprocess.run(["mount", *words], check=True)
+    bundle.bind(area, "/area", "bind", "ro", *propagation)
+    bundle.linux["readonlyPaths"].append("/home")
+    container = counting(runtime, bundle)
+    before = mounted(container.pid)
+    container.checkpoint(images).ok()
+    container.restore(images).ok()
+    goes_on(container)
+    assert mounted(container.pid) == before
+    assert Path(f"/proc/{container.pid}/root/area/kept").read_text() == "host's"

@@ -114,6 +114,31 @@ def sources(
     return found
 
 
+def shares_peers(config: Config, bundle: str, root: str, table: list[Mounted]) -> bool:
+    """Whether a bind mount is in the peer group of the root, `table` the host's mounts, and stays in it.
+
+    So it is below shared mounts, unless the mount has a propagation of its own, as engines say. Of such mounts criu's
+    newer way (mount-v2) takes one for a part of the other, and fails; its older one makes them.
+    """
+    group = _peers(root, table)
+    return bool(group) and any(
+        _peers(source_of(mount, bundle), table) == group
+        for mount in config.get("mounts") or ()
+        if is_bind(mount) and not parse(mount.get("options") or ()).propagation
+    )
+
+
+def _peers(path: str, table: list[Mounted]) -> tuple[str, ...]:
+    """The peer group of the mount that `path` of the host lies in."""
+    path = f"{os.path.realpath(path)}/"
+    best: tuple[int, tuple[str, ...]] = (0, ())
+    for entry in table:
+        top = entry.point.rstrip("/") + "/"
+        if path.startswith(top) and len(top) >= best[0]:
+            best = (len(top), entry.peers)
+    return best[1]
+
+
 def _below(path: str, source: str, table: list[Mounted]) -> dict[str, str]:
     top = source.rstrip("/") + "/"
     return {

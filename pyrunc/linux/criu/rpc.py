@@ -75,6 +75,7 @@ OPTIONS: Final[Shape] = {
     "lsm_profile": (53, TEXT),
     "lsm_mount_context": (63, TEXT),
     "network_lock": (64, INTEGER),
+    "mntns_compat_mode": (65, INTEGER),
 }
 _FEATURES: Final[Shape] = {"mem_track": (1, INTEGER), "lazy_pages": (2, INTEGER)}
 _REQUEST: Final[Shape] = {
