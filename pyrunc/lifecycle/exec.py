@@ -27,7 +27,7 @@ from pyrunc.linux.environment import needs_home
 from pyrunc.linux.limits import own_limits
 from pyrunc.linux.namespaces import apart, has
 from pyrunc.linux.signals import SIGKILL, send
-from pyrunc.plan.exec import Joining, compile_exec
+from pyrunc.plan.exec import Joining, compile_exec, filters_early
 from pyrunc.plan.host import probe
 from pyrunc.plan.talk import PRIORITIES, READY, SAY_CONSOLE, SAY_LISTENER, SAY_PID, SAY_REACHED
 from pyrunc.spawn.conversation import Conversation, InitEnded, StepFailed
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pyrunc.linux.cgroups.manager import Manager
     from pyrunc.plan.host import Host
     from pyrunc.plan.program import Program
+    from pyrunc.spawn.conversation import Message
     from pyrunc.store.record import Record
 
 
@@ -150,6 +151,8 @@ class Joiner:
         if self._frozen:
             self._manager.expect_frozen()
         self._flags = apart(config, target.record.pid)
+        bpf = _filter(config, request)
+        self._filters_early = bpf is not None and filters_early(config, self._flags)
         joining = Joining(
             self._flags,
             keyring=target.record.keyring,
@@ -157,9 +160,9 @@ class Joiner:
             present=own_limits(config),
             waits=target.record.intel_rdt is not None,
             early=bool(self._early),
+            filtered=self._filters_early,
             frozen=self._frozen,
         )
-        bpf = _filter(config, request)
         self._program = compile_exec(config, host, joining, bpf, self._manager)
         request.log.debug(f"compiled the process to {len(self._program)} steps")
 
@@ -178,13 +181,17 @@ class Joiner:
                 talk.expect(SAY_REACHED, PRIORITIES)
                 self._apply(self._early, first.pid)
                 talk.go()
+            listens = self._listens()
+            listener = talk.expect(SAY_LISTENER) if listens and self._filters_early else None
             if self._flags & CLONE_NEWPID:
                 pid = talk.expect(SAY_PID).value
                 second = self.process = Init(pid, os.pidfd_open(pid), first.talk)
                 undo.push(lambda: self._kill(second))
                 os.waitpid(first.pid, 0)
-                talk.go()
-            self._listener()
+                if listener is None:
+                    talk.go()
+            if listens:
+                self._give_agent(listener or talk.expect(SAY_LISTENER))
             talk.expect(SAY_REACHED, READY)
         except InitEnded as error:
             raise self._why_ended(error) from error
@@ -194,19 +201,21 @@ class Joiner:
             self._apply(self._late, self.process.pid)
         self._request.log.debug(f"the process is {self.process.pid}")
 
-    def _listener(self) -> None:
-        """Give the seccomp agent its listener, where the filter is loaded before the process is ready."""
+    def _listens(self) -> bool:
+        """Whether a listener for the seccomp agent comes before the process is ready."""
         profile = self._config.get("linux", {}).get("seccomp")
-        if not profile or self._config["process"].get("noNewPrivileges"):
-            return
+        if not profile or (self._config["process"].get("noNewPrivileges") and not self._filters_early):
+            return False
         from pyrunc.linux.seccomp import notifies
 
-        if not notifies(profile):
-            return
+        return notifies(profile)
+
+    def _give_agent(self, message: Message) -> None:
+        """Give the seccomp agent the listener of `message`, and let the process go on."""
         from pyrunc.lifecycle.seccomp_agent import hand_over
 
-        message = self._talk.expect(SAY_LISTENER)
         record, process = self._target.record, self.process
+        profile = self._config["linux"]["seccomp"]
         hand_over(message, process.pidfd, profile, record, self._target.status, process.pid)
         self._talk.go()
 

@@ -4,8 +4,7 @@ The container's processes are hostile, and the joining process begins with the r
 those for it does as a *first stage*, which is in the container's namespaces but for the PID namespace: only its
 children get there (setns(2)). Nobody in the container sees it, so nobody can signal or trace it, whatever
 capabilities they have. Then it becomes who the process is to be, and clones the *second stage*: that is what the
-container gets to see, and it has no more rights than the process itself will have. (But CAP_SYS_ADMIN, until a
-seccomp filter is loaded without no_new_privs.)
+container gets to see, and it has no more rights than the process itself will have. (One exception: `filters_early`.)
 
 A container that shares its PID namespace with the runtime has one stage only. There, and for the rest of the second
 stage, holds what CVE-2016-9962 taught: it is not dumpable, so that only who has CAP_SYS_PTRACE in the user namespace
@@ -18,6 +17,7 @@ from __future__ import annotations
 from pyrunc.kernel.constants import (
     AT_FDCWD,
     CLONE_NEWPID,
+    CLONE_PARENT,
     CLOSE_RANGE_CLOEXEC,
     O_CLOEXEC,
     O_DIRECTORY,
@@ -54,10 +54,11 @@ class Joining:
     `flags`: the namespaces to join (`namespaces.apart`). `keyring`: the name of the container's session keyring, "" to
     keep the caller's. `extra_descriptors`: how many from 3 on the process keeps. `present`: from `limits.own_limits`.
     `waits`: the first stage waits until the runtime has put it into what it cannot enter by itself. `early`: it asks
-    for scheduler and I/O priority, which the second stage inherits. `frozen`: its cgroup is.
+    for scheduler and I/O priority, which the second stage inherits. `filtered`: it loads the filter, `filters_early`.
+    `frozen`: its cgroup is.
     """
 
-    __slots__ = ("early", "extra_descriptors", "flags", "frozen", "keyring", "present", "waits")
+    __slots__ = ("early", "extra_descriptors", "filtered", "flags", "frozen", "keyring", "present", "waits")
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Joining:
         present: dict[str, tuple[int, int]] | None = None,
         waits: bool = False,
         early: bool = False,
+        filtered: bool = False,
         frozen: bool = False,
     ) -> None:
         self.flags = flags
@@ -76,7 +78,37 @@ class Joining:
         self.present = present or {}
         self.waits = waits
         self.early = early
+        self.filtered = filtered
         self.frozen = frozen
+
+
+def filters_early(config: Config, flags: int) -> bool:
+    """Whether the first stage of a process that joins the namespaces `flags` loads the filter of the config.
+
+    Then the container gets to see no process without the filter, nor with the CAP_SYS_ADMIN that it takes to load one
+    without no_new_privs: with CAP_SYS_PTRACE, and no user namespace, they could make either their own. But all that
+    comes after it has to pass the filter. Where a profile refuses some of it, or leaves it to an agent, the second
+    stage loads the filter, and has that one capability until then.
+    """
+    process, profile = config["process"], config["linux"]["seccomp"]
+    if not flags & CLONE_NEWPID:
+        return False
+    from pyrunc.linux.seccomp import notifies
+    from pyrunc.linux.seccomp.passing import passes
+
+    # Beside what `pyrunc.plan.build` needs under a filter, too.
+    names = ["write", "exit_group", "read", "setsid"]
+    if process.get("terminal"):
+        names.append("ioctl")
+    if process.get("rlimits"):
+        names.append("prlimit64")
+    if process.get("noNewPrivileges"):
+        names += ["statx", "faccessat2"]
+    if notifies(profile):
+        names += ["sendmsg", "close"]
+        if not process.get("noNewPrivileges"):
+            names += ["prctl", "capset"]
+    return passes(profile, "clone", CLONE_PARENT) and all(passes(profile, name) for name in names)
 
 
 def compile_exec(
@@ -99,7 +131,7 @@ def compile_exec(
     if two_stages:
         namespaces.plan_second_stage(0, program)
         program.call("setsid", step="start a new session")
-    _plan_visible(config, host, program, bpf, envp)
+    _plan_visible(config, host, joining, program, bpf, envp)
     return program
 
 
@@ -178,6 +210,10 @@ def _plan_inside(config: Config, host: Host, joining: Joining, program: Program,
         capabilities.plan_after_user(config, host, program)
     cwd.plan_enter_after_user(config, host, program, again)
     credentials.plan_umask(config, host, program)
+    credentials.plan_no_new_privileges(config, host, program)
+    if bpf and joining.filtered:
+        # The second stage waits before it makes a call that an agent may be asked about.
+        _plan_filter(config, host, program, bpf, wait=False)
     return envp
 
 
@@ -215,11 +251,13 @@ def _plan_terminal(config: Config, program: Program) -> None:
     terminal.plan_stdio(program, slave)
 
 
-def _plan_visible(config: Config, host: Host, program: Program, bpf: bytes | None, envp: int) -> None:
+def _plan_visible(
+    config: Config, host: Host, joining: Joining, program: Program, bpf: bytes | None, envp: int
+) -> None:
     """Emit what the process does in sight of the container, as nobody but itself.
 
-    A filter without no_new_privs is loaded as the last privileged step, one with it as late as can be, as at create
-    (`pyrunc.plan.build`).
+    A filter that is not loaded by now is loaded as at create (`pyrunc.plan.build`): without no_new_privs as the last
+    privileged step, with it as late as can be.
     """
     process = config["process"]
     if process.get("terminal"):
@@ -227,20 +265,22 @@ def _plan_visible(config: Config, host: Host, program: Program, bpf: bytes | Non
 
         terminal.plan_control(program)
     limits.plan_rlimits(config, program)
-    filtered = bool(bpf) and not process.get("noNewPrivileges")
-    if bpf and filtered:
-        _plan_filter(config, program, bpf)
-        capabilities.plan_after_user(config, host, program)
-    credentials.plan_no_new_privileges(config, host, program)
-    found = executable.plan_find(config, host, program, filtered)
+    late = bpf is not None and not joining.filtered
+    if bpf and late and not process.get("noNewPrivileges"):
+        _plan_filter(config, host, program, bpf)
+        late = False
+    found = executable.plan_find(config, host, program, filtered=bpf is not None and not late)
     say(program, READY, "tell the runtime that the process is ready")
     hear(program, "wait for the last word of the runtime")
-    if bpf and not filtered:
-        _plan_filter(config, program, bpf)
+    if bpf and late:
+        _plan_filter(config, host, program, bpf)
     executable.plan_exec(config, program, found, envp)
 
 
-def _plan_filter(config: Config, program: Program, bpf: bytes) -> None:
+def _plan_filter(config: Config, host: Host, program: Program, bpf: bytes, *, wait: bool = True) -> None:
+    """Emit loading the filter; without no_new_privs that is the last privileged step."""
     from pyrunc.linux import seccomp
 
-    seccomp.plan(config, program, bpf)
+    seccomp.plan(config, program, bpf, wait=wait)
+    if not config["process"].get("noNewPrivileges"):
+        capabilities.plan_after_user(config, host, program)

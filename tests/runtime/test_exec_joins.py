@@ -336,11 +336,14 @@ def test_the_filter_is_the_containers(runtime: Runtime, nnp: bool) -> None:
 
 @pytest.mark.needs_root
 @both_ways
-def test_the_agent_is_told_of_the_process(runtime: Runtime, tmp_path: Path, nnp: bool) -> None:
+@pytest.mark.parametrize("also", [[], ["setsid"]], ids=["by the first stage", "by the second stage"])
+def test_the_agent_is_told_of_the_process(
+    runtime: Runtime, tmp_path: Path, nnp: bool, also: list[str]
+) -> None:
     """Container process state: the pid is that of the process, the state that of the container."""
     with agent(tmp_path / "agent", keyctl=99) as judge:
         bundle = runtime.bundle().seccomp(
-            "SCMP_ACT_ALLOW", rule("NOTIFY", "keyctl"), listenerPath=str(judge.path)
+            "SCMP_ACT_ALLOW", rule("NOTIFY", "keyctl", *also), listenerPath=str(judge.path)
         )
         bundle.process["noNewPrivileges"] = nnp
         container = started(runtime, bundle)

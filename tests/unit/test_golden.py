@@ -138,6 +138,7 @@ def joining(monkeypatch: pytest.MonkeyPatch) -> str:
         keyring="_ses.golden",
         present={"RLIMIT_NOFILE": (512, 512), "RLIMIT_CORE": (0, 1)},
         early=True,
+        filtered=True,
     )
     bpf = b"\x06\0\0\0\0\0\xff\x7f"
     program = exec_plan.compile_exec(config, host, wanted, bpf, choose(config, "golden", V1, False))

@@ -135,10 +135,10 @@ def notifies(profile: Seccomp) -> bool:
     return any(rule["action"] == NOTIFY for rule in profile.get("syscalls") or ())
 
 
-def plan(config: Config, program: Program, bpf: bytes) -> None:
+def plan(config: Config, program: Program, bpf: bytes, *, wait: bool = True) -> None:
     """Emit the load of the filter. It needs no_new_privs, or CAP_SYS_ADMIN in init's user namespace.
 
-    Where the profile notifies, init says SAY_LISTENER and waits, see `notify`.
+    Where the profile notifies, init says SAY_LISTENER and, with `wait`, waits, see `notify`.
     """
     profile = config["linux"]["seccomp"]
     flags = flags_of(profile)
@@ -157,5 +157,5 @@ def plan(config: Config, program: Program, bpf: bytes) -> None:
     if listener is not None:
         from pyrunc.linux.seccomp.notify import plan_hand_over
 
-        plan_hand_over(profile, program, listener)
+        plan_hand_over(profile, program, listener, wait=wait)
         program.release(listener)

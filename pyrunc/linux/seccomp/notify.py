@@ -15,6 +15,7 @@ from errno import EBUSY, EINVAL, ENOSYS
 from struct import pack
 
 from pyrunc.linux.seccomp import notifies
+from pyrunc.linux.seccomp.passing import PASSING, passes
 from pyrunc.plan.program import TALK
 from pyrunc.plan.talk import SAY_LISTENER, give, hear
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from pyrunc.plan.program import Program, Register
     from pyrunc.validate.report import Report
 
-#: Actions after which the call is made.
-PASSING: Final = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG")
 #: With which init can give, wait and close; the first that passes is taken. Except for sendmsg and close_range the
 #: first arguments mean the same.
 GIVING: Final = ("sendmsg", "write", "sendto")
@@ -52,21 +51,15 @@ def check(profile: Seccomp, report: Report) -> None:
         )
 
 
-def passes(profile: Seccomp, name: str) -> bool:
-    """Whether the profile lets the system call `name` through, whatever its arguments."""
-    default = profile["defaultAction"] in PASSING
-    rules = [rule for rule in profile.get("syscalls") or () if name in rule["names"]]
-    if any(rule["action"] not in PASSING for rule in rules):
-        return False
-    return default or any(not rule.get("args") for rule in rules)
-
-
 def _best(profile: Seccomp, names: tuple[str, ...]) -> str:
     return next((name for name in names if passes(profile, name)), names[0])
 
 
-def plan_hand_over(profile: Seccomp, program: Program, listener: Register) -> None:
-    """Emit giving the listener to the runtime, waiting until the agent has it, and closing it."""
+def plan_hand_over(profile: Seccomp, program: Program, listener: Register, *, wait: bool = True) -> None:
+    """Emit giving the listener to the runtime, waiting until the agent has it, and closing it.
+
+    `wait`: False where no call that may notify comes before init waits for the runtime anyway.
+    """
     of = "linux.seccomp.listenerPath"
     giving, step = _best(profile, GIVING), "give the seccomp listener to the runtime"
     if giving == "sendmsg":
@@ -75,7 +68,8 @@ def plan_hand_over(profile: Seccomp, program: Program, listener: Register) -> No
         message = program.data(pack("<IIq", SAY_LISTENER, 0, -1))
         program.store(message + 8, listener, 8)
         program.call(giving, TALK, message, 16, step=step, of=of)
-    hear(program, "wait until the seccomp agent has the listener", call=_best(profile, WAITING))
+    if wait:
+        hear(program, "wait until the seccomp agent has the listener", call=_best(profile, WAITING))
     # Were it left open, a call that waits for an answer would go on waiting when the agent ends; so it gets ENOSYS.
     closing = _best(profile, CLOSING)
     last = (listener, 0) if closing == "close_range" else ()
