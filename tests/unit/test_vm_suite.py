@@ -55,6 +55,17 @@ def test_parts_name_files_that_exist() -> None:
             assert (REPOSITORY / name.partition("::")[0]).exists(), name
 
 
+def test_short_leaves_out_files_that_exist() -> None:
+    runtime = suite.PARTS[0]
+    left = {word.removeprefix("--ignore=") for word in runtime.command([], short=True)} - set(
+        runtime.command([])
+    )
+    assert left == set(suite.ALIKE)
+    assert all((REPOSITORY / name).exists() for name in suite.ALIKE)
+    rootless = next(part for part in suite.PARTS if part.name == "rootless")
+    assert "--ignore=tests/runtime/test_terminal.py" not in rootless.command([], short=True)
+
+
 def test_the_guest_has_what_the_tests_want() -> None:
     assert {"gcc", "runc", "podman", "docker.io", "apparmor", "systemd-sysv"} <= set(recipe.guest_packages())
     assert "qemu-system-x86" in recipe.emulator_packages()

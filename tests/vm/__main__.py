@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def _test(options: argparse.Namespace) -> int:
-    return suite.run(options.part, options.timeout, options.args)
+    return suite.run(options.part, options.timeout, options.args, short=options.short)
 
 
 def _build(_: argparse.Namespace) -> int:
@@ -131,6 +131,11 @@ def _options() -> argparse.Namespace:
     )
     test.add_argument(
         "--timeout", type=float, default=suite.DEADLINE, metavar="SECONDS", help="(%(default)s)"
+    )
+    test.add_argument(
+        "--short",
+        action="store_true",
+        help="without tests that have had the same result on every kind of host",
     )
     test.add_argument("args", nargs="*", metavar="ARG", help="for pytest, after --")
     verb("build", _build, [], "make the disk image, unless it is there")

@@ -53,8 +53,8 @@ class Part:
     security: str = "apparmor"
     settings: dict[str, str] = field(default_factory=dict)
 
-    def command(self, more: Sequence[str], *, again: bool = False) -> list[str]:
-        """The words to run there; `again`: only what has just failed, one test after the other."""
+    def command(self, more: Sequence[str], *, again: bool = False, short: bool = False) -> list[str]:
+        """The words to run there; `again`: only what has just failed, one after the other; `short`: without ALIKE."""
         env = [f"{name}={value}" for name, value in {**_SETTINGS, **self.settings}.items()]
         result = ["-o", f"cache_dir=/var/tmp/pytest-{self.user}"]
         result += (
@@ -62,7 +62,8 @@ class Part:
             if again
             else [f"--junitxml={self.result()}"]
         )
-        return [*self.around, "env", *env, *_PYTEST, *result, *(more or self.tests)]
+        left = [f"--ignore={name}" for name in ALIKE if name not in self.tests] if short else []
+        return [*self.around, "env", *env, *_PYTEST, *result, *left, *(more or self.tests)]
 
     def result(self) -> str:
         """The file in the guest that says how it went."""
@@ -106,6 +107,13 @@ _LABELS = {
     "PYRUNC_TEST_SELINUX_PROCESS": "system_u:system_r:container_t:s0:c1,c2",
     "PYRUNC_TEST_SELINUX_MOUNT": "system_u:object_r:container_file_t:s0:c1,c2",
 }
+
+#: What is left out with --short: it is about the command line, config.json, paths or one process, and has met no other
+#: result on another kind of host.
+ALIKE = _runtime(
+    "bad_input completion delete_anything descriptors exec_terminal hostile_images old_mounts process"
+    " root_and_mounts seccomp several_containers terminal"
+)
 
 PARTS = (
     Part("runtime", ("tests/kernel", "tests/runtime")),
@@ -172,8 +180,13 @@ class Tally:
         )
 
 
-def run(parts: Sequence[str] | None, lifetime: float, arguments: Sequence[str]) -> int:
-    """Run these parts (none: all), with `arguments` for pytest in place of the tests of each; gives the exit status."""
+def run(
+    parts: Sequence[str] | None, lifetime: float, arguments: Sequence[str], *, short: bool = False
+) -> int:
+    """Run these parts (none: all), with `arguments` for pytest in place of the tests of each; gives the exit status.
+
+    `short`: without what is alike on every kind of host.
+    """
     begun = time.monotonic()
     if machine.build():
         say(f"the image took {time.monotonic() - begun:.0f} s")
@@ -184,13 +197,18 @@ def run(parts: Sequence[str] | None, lifetime: float, arguments: Sequence[str]) 
     tallies: list[Tally] = []
     for security in SECURITY:
         wanted = [part for part in chosen if part.security == security]
-        if wanted and (status := _run_parts(security, wanted, deadline, arguments, tallies)):
+        if wanted and (status := _run_parts(security, wanted, deadline, arguments, tallies, short)):
             return status
     return _verdict(tallies)
 
 
 def _run_parts(
-    security: str, parts: Sequence[Part], deadline: float, arguments: Sequence[str], tallies: list[Tally]
+    security: str,
+    parts: Sequence[Part],
+    deadline: float,
+    arguments: Sequence[str],
+    tallies: list[Tally],
+    short: bool,
 ) -> int:
     """Boot a guest for these parts, build there and run them; gives the exit status of the build."""
     begun = time.monotonic()
@@ -199,7 +217,9 @@ def _run_parts(
         say(f"boot {time.monotonic() - begun:.0f} s ({security})")
         if status := _build(guest):
             return status
-        tallies += [_run_part(guest, part, deadline - time.monotonic(), arguments) for part in parts]
+        for part in parts:
+            command = part.command(arguments, short=short)
+            tallies.append(_run_part(guest, part, command, deadline - time.monotonic(), arguments))
     return 0
 
 
@@ -231,11 +251,12 @@ def _pack(archive: int) -> None:
     os.lseek(archive, 0, os.SEEK_SET)
 
 
-def _run_part(guest: Machine, part: Part, remaining: float, arguments: Sequence[str]) -> Tally:
+def _run_part(
+    guest: Machine, part: Part, command: list[str], remaining: float, arguments: Sequence[str]
+) -> Tally:
     say(f"{part.name}: as {part.user}, {' '.join(arguments or part.tests)} {part.settings or ''}")
     begun = time.monotonic()
     limit = max(1.0, remaining - 30)  # the rest is for telling what was found
-    command = part.command(arguments)
     status = guest.execute(command, part.user, folder=TREE, timeout=limit, stdin=subprocess.DEVNULL)
     kept = RESULTS / f"{part.name}.xml"
     with open(kept, "wb") as file:
