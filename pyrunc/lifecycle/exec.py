@@ -150,7 +150,7 @@ class Joiner:
         self._manager = _manager(request, target.record)
         if self._frozen:
             self._manager.expect_frozen()
-        self._flags = apart(config, target.record.pid)
+        self._flags = _apart(config, target)
         bpf = _filter(config, request)
         self._filters_early = bpf is not None and filters_early(config, self._flags)
         joining = Joining(
@@ -326,6 +326,19 @@ class Joiner:
             )
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         return PyruncError(f"the process ended before it could execute its program: {how}", code="init-ended")
+
+
+def _apart(config: Config, target: Target) -> int:
+    """The namespaces to join. Raises PyruncError where the container has stopped."""
+    try:
+        flags = apart(config, target.record.pid)
+    except OSError as error:
+        raise KernelError.of("look at the namespaces of the container's first process", error) from error
+    # These, and the root, were found by its pid. If that were another process's by now, such as one of the host, the
+    # process would run there. As long as the first one has not ended nobody else can have had it.
+    if wait_end(target.pidfd, 0):
+        check_allowed("exec", target.record.id, STOPPED)
+    return flags
 
 
 def _spawn_in(program: Program, supplies: dict[str, int], directory: int | None) -> Init:

@@ -16,7 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from pyrunc.errors import PyruncError
 from pyrunc.kernel.numbers import SYSCALLS
+from pyrunc.lifecycle import exec
+from pyrunc.lifecycle.exec_request import ExecRequest
+from pyrunc.lifecycle.liveness import wait_end
+from pyrunc.lifecycle.start import open_root
+from pyrunc.log import Log
+from pyrunc.store.store import Store
 from tests.runtime.test_exec_joins import pid_of, started
 from tests.runtime.test_seccomp import rule
 from tests.support import footprint
@@ -25,6 +32,7 @@ from tests.support.patience import patient
 from tests.support.runtime import Container, Running, Runtime, wait_for
 
 ALL = ["CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_KILL", "CAP_SETUID"]
+LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 
 
 def powerful(bundle: Bundle, *capabilities: str) -> Bundle:
@@ -245,3 +253,64 @@ def test_a_home_that_is_a_trap(runtime: Runtime) -> None:
     (runtime.folder / "outside").write_text("root:x:0:0:root:/outside:/bin/sh\n")
     passwd.symlink_to(f"../../../../../../../..{runtime.folder}/outside")
     assert "HOME=/" in container.asks("env")["env"]
+
+
+@contextmanager
+def another_process(pid: int) -> Iterator[None]:
+    """A process of the host that has this pid, which nobody has."""
+    made = 0
+    deadline = time.monotonic() + patient(20)
+    while made != pid:
+        assert time.monotonic() < deadline
+        LAST_PID.write_text(str(pid - 1))
+        if (made := os.fork()) == 0:
+            signal.pause()
+            os._exit(0)
+        if made != pid:
+            os.kill(made, signal.SIGKILL)
+            os.waitpid(made, 0)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.needs_root
+@pytest.mark.skipif(not LAST_PID.exists(), reason="this kernel lets nobody choose a pid")
+@pytest.mark.parametrize("kinds", [("pid", "mount"), ()], ids=["namespaces", "a root only"])
+def test_a_pid_that_means_another_process_by_now(
+    runtime: Runtime, kinds: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The container ends after it was found, and its pid becomes that of a process of the host.
+
+    By the number its root is found, and which namespaces are to be joined: here none.
+    """
+    bundle = runtime.bundle()
+    bundle.linux["namespaces"] = [{"type": kind} for kind in kinds]
+    bundle.config.pop("hostname")
+    if not kinds:
+        bundle.config["mounts"] = []
+        for name in ("maskedPaths", "readonlyPaths"):
+            bundle.linux.pop(name)
+    container = started(runtime, bundle)
+    escaped = runtime.folder / "escaped"
+    words = ["touch", str(escaped)]
+    request = ExecRequest(Store(str(runtime.root)), container.id, Log(), words=words, detach=True)
+    found = exec._find(request)
+    container.kill("KILL").ok()
+    assert wait_end(found.pidfd)
+
+    def gone() -> bool:
+        footprint.reap()
+        return not Path(f"/proc/{found.record.pid}").exists()
+
+    wait_for(gone, say="the end of the first process")
+    with another_process(found.record.pid):
+        os.close(found.root)
+        found.root = open_root(found.record.pid)
+        monkeypatch.setattr(exec, "_find", lambda request: found)
+        with pytest.raises(PyruncError, match="cannot exec in a stopped container"):
+            exec.exec_process(request)
+        time.sleep(0.2)
+    assert not escaped.exists()
