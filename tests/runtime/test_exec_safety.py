@@ -18,7 +18,7 @@ import pytest
 
 from pyrunc.errors import PyruncError
 from pyrunc.kernel.numbers import SYSCALLS
-from pyrunc.lifecycle import exec
+from pyrunc.lifecycle import exec as joining
 from pyrunc.lifecycle.exec_request import ExecRequest
 from pyrunc.lifecycle.liveness import wait_end
 from pyrunc.lifecycle.start import open_root
@@ -297,7 +297,7 @@ def test_a_pid_that_means_another_process_by_now(
     escaped = runtime.folder / "escaped"
     words = ["touch", str(escaped)]
     request = ExecRequest(Store(str(runtime.root)), container.id, Log(), words=words, detach=True)
-    found = exec._find(request)
+    found = joining._find(request)
     container.kill("KILL").ok()
     assert wait_end(found.pidfd)
 
@@ -309,8 +309,8 @@ def test_a_pid_that_means_another_process_by_now(
     with another_process(found.record.pid):
         os.close(found.root)
         found.root = open_root(found.record.pid)
-        monkeypatch.setattr(exec, "_find", lambda request: found)
+        monkeypatch.setattr(joining, "_find", lambda _: found)
         with pytest.raises(PyruncError, match="cannot exec in a stopped container"):
-            exec.exec_process(request)
+            joining.exec_process(request)
         time.sleep(0.2)
     assert not escaped.exists()
