@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from stat import S_ISDIR
 
+from pyrunc.config.annotations import wants_init
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import CLONE_NEWNET
 from pyrunc.kernel.mountinfo import mounts
@@ -171,6 +172,13 @@ def checkpoint(store: Store, container_id: str, wanted: Dump, log: Log) -> None:
 
 
 def _dump(directory: Directory, record: Record, wanted: Dump, images: Images) -> None:
+    if wants_init(record.annotations):
+        # criu writes such images without a word, and finds no program for the first process when it reads them.
+        raise PyruncError(
+            "a container with an init of its own cannot be checkpointed: the file of its program is in memory only",
+            remedy="make the container without --init and without the annotation run.pyrunc.init",
+            code="unsupported",
+        )
     options = {
         **wanted.options(),
         **_of_container(directory, record, wanted, images.directory),

@@ -423,6 +423,17 @@ def test_a_joined_namespace_that_criu_cannot_join(runtime: Runtime, images: Path
         goes_on(container)
 
 
+@pytest.mark.parametrize("flag", ["--leave-running", "--pre-dump"])
+def test_an_init_of_its_own(runtime: Runtime, images: Path, flag: str) -> None:
+    """criu would write images that it cannot read, and end the container."""
+    bundle = runtime.bundle()
+    bundle.config["annotations"] = {"run.pyrunc.init": "true"}
+    container = counting(runtime, bundle)
+    container.checkpoint(images).fails("init of its own cannot be checkpointed", "without --init")
+    container.checkpoint(images, flag).fails("init of its own cannot be checkpointed")
+    goes_on(container)
+
+
 def test_hooks(runtime: Runtime, images: Path) -> None:
     """prestart and createRuntime run at a restore, when the new first process is there; poststop at every end."""
     said = runtime.folder / "said"
