@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET
 from _socket import socket as Socket
+from time import monotonic
 
 from pyrunc.config.annotations import wants_init
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.lifecycle.failure import saved_config, word
 from pyrunc.lifecycle.liveness import open_process, stat_of, wait_end
 from pyrunc.lifecycle.status import CREATED, RUNNING, check_allowed, current, load, state_document
-from pyrunc.plan.talk import SAY_LISTENER, SAY_PID
+from pyrunc.plan.talk import NAME, NAME_BEFORE, SAY_LISTENER, SAY_PID
 from pyrunc.spawn.conversation import Conversation, StepFailed
 from pyrunc.store.store import START_SOCKET
 
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 _SMALL_MEMORY: Final = 2 << 20
 #: Seconds that loading a program may take where memory is that short.
 _LOADING: Final = 0.03
-#: Seconds that init may take to end after it has said that a step failed.
+#: Seconds that init may take to end after it has said that a step failed, or after its child has ended.
 _ENDING: Final = 2.0
+#: Seconds between two looks at init.
+_MOMENT: Final = 0.001
 
 
 def start(store: Store, container_id: str, log: Log) -> None:
@@ -133,10 +136,13 @@ def await_exec(
         # Where a step has failed init ends by itself, with its own exit status. Unless it is not itself any more.
         if not (isinstance(error, StepFailed) and wait_end(pidfd, _ENDING)):
             _end(pidfd)
-        if isinstance(error, StepFailed) and (killed := _killed(error.step, record, who)):
-            raise killed from None
         raise
     talk.close()
+    # execve names the process after its program; init's own name on a dead process means there was none.
+    name = NAME
+    if wants_init(record.annotations) and not joined:
+        name = NAME_BEFORE
+        _wait_for_init(pid, pidfd)
     small = 0 < record.memory_limit < _SMALL_MEMORY
     if small:
         # Loading the program comes after the end of the conversation, and takes memory, too.
@@ -144,9 +150,7 @@ def await_exec(
     found = stat_of(pid)
     if found is None or found[0] not in "ZX":
         return
-    # execve names the process after its program; init's own name on a dead process means there was none. An init of the
-    # container's own keeps its name, and ends the conversation only then.
-    executed = wants_init(record.annotations) or _name_of(pid) != "pyrunc-init"
+    executed = _name_of(pid) != name
     if executed and not small:
         return
     if killed := _oom_killed(record, who):
@@ -155,13 +159,14 @@ def await_exec(
         raise PyruncError(f"{who} was killed before it could execute its program", code="init-ended")
 
 
-def _killed(step: str, record: Record, who: str) -> PyruncError | None:
-    """The error where an init of the container's own says in `step` that its child was killed."""
-    from pyrunc.linux.init_process import KILLED
+def _wait_for_init(pid: int, pidfd: int) -> None:
+    """Wait until an init of the container's own has seen whether its child has executed its program, or was killed.
 
-    if step != KILLED:
-        return None
-    return _oom_killed(record, who) or PyruncError(KILLED, code="init-ended")
+    No longer than `_ENDING`: a program that runs may have stopped its init.
+    """
+    until = monotonic() + _ENDING
+    while _name_of(pid) == NAME_BEFORE and monotonic() < until and not wait_end(pidfd, _MOMENT):
+        pass
 
 
 def _oom_killed(record: Record, who: str) -> PyruncError | None:

@@ -213,13 +213,14 @@ def plan_after_user(config: Config, host: Host, program: Program) -> None:
 def plan_only(name: str, config: Config, host: Host, program: Program) -> None:
     """Emit giving up every capability but `name`, and that too where the process does not have it after its execve(2).
 
-    That leaves root's (capabilities(7)), of others the ambient ones. Where a filter of the container refuses capset(2)
-    those from before are left.
+    That leaves root those of the bounding set (capabilities(7)), others the ambient ones. Where a filter of the
+    container refuses capset(2) those from before are left.
     """
     sets = Sets(config)
     sets.limit(available(config, host))
     user = config["process"].get("user") or {}
-    kept = (sets.ambient if user.get("uid", 0) else sets.permitted) & 1 << NUMBERS[name]
+    of_process = sets.ambient if user.get("uid", 0) else sets.permitted & sets.bounding
+    kept = of_process & 1 << NUMBERS[name]
     data = pack("<6I", kept & _LOW, kept & _LOW, 0, kept >> 32, kept >> 32, 0)
     step = f"keep {_shown(kept)} of the capabilities"
     program.call(

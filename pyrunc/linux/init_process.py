@@ -3,20 +3,22 @@
 It forwards every signal to the child, reaps whoever is left to it, and ends with the child's status (128 + n after
 signal n), as users know it of such inits. It is no other program: the last steps of init's own, and a loop.
 
-What it is allowed. Nobody in the container may gain by what the first process is. It has the process's ids and
-groups, for a process may signal those of its own user; of the process's capabilities CAP_KILL at most, for a program
-that has changed its user; the process's AppArmor profile; no_new_privs. It stays under the container's seccomp
-filter: a process of the same user outside of it would be a way around it (ptrace(2)); and under one of its own, which
-leaves it the four calls of the loop. Nothing is left in its memory that the container is not to see (paths of the
-host, the environment of hooks), and of its descriptors stdio. So it may be as dumpable as any program, and
+What it is allowed. Nobody in the container may gain by what the first process is. It has the process's ids and groups,
+for a process may signal those of its own user; of the process's capabilities CAP_KILL at most, for a program that has
+changed its user; the process's AppArmor profile; no_new_privs. It stays under the container's seccomp filter: a
+process of the same user outside of it would be a way around it (ptrace(2)); and, from the loop on, under one of its
+own, which leaves it the four calls of that. Nothing is left in its memory that the container is not to see (paths of
+the host, the environment of hooks), and of its descriptors stdio. So it may be as dumpable as any program, and
 /proc/1/fd/1, to which images write their logs, is open to its user. /proc/1/exe is sealed (`pyrunc.spawn.init`).
 SELinux would have to allow a change of domain without execve(2), which policies for containers do not: there it stays
 in pyrunc's own domain.
 
 The order. The child is forked last, when all that can fail for the process has been done, so that it is what the
-process is without an init. It waits until its init has given up its rights: no program of the container ever runs
-beside one that has more than it. The conversation with the runtime ends when the child has executed its program, and
-what goes wrong before is told there, as without an init.
+process is without an init. It waits until its init has given up its rights and descriptors: no program of the
+container ever runs beside one that has more than it, such as a procfs without masks. The conversation with the runtime
+goes on with the child alone, and ends when that has executed its program, as without an init: had init a part in it, a
+program could stop init there, and `start` would never return. A child that is killed before it has executed something
+cannot tell it; init ends then with another name (`pyrunc.plan.talk.NAME_BEFORE`).
 
 The child has the signal mask of init's caller, a session of its own, and the terminal as its controlling one. So job
 control is between the terminal and the child; the init is in another session, where no SIGTTIN or SIGTTOU reaches it.
@@ -32,6 +34,7 @@ from pyrunc.kernel.constants import (
     O_CLOEXEC,
     PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,
+    PR_SET_NAME,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
     SECCOMP_SET_MODE_FILTER,
@@ -44,7 +47,7 @@ from pyrunc.kernel.constants import (
 from pyrunc.linux import capabilities, environment, terminal
 from pyrunc.linux.namespaces import is_new
 from pyrunc.plan.program import ANY, ARENA, DETAIL, EQ, NE, PAGE, STEP, STEPS, TALK
-from pyrunc.plan.talk import SAY_PID, hear
+from pyrunc.plan.talk import NAME, NAME_BEFORE, SAY_PID, hear
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,9 +57,6 @@ if TYPE_CHECKING:
     from pyrunc.plan.host import Host
     from pyrunc.plan.program import Program, Register
     from pyrunc.validate.report import Report
-
-#: The step that fails where neither is so: the child has told no error, and has not executed its program.
-KILLED: Final = "container init was killed before it could execute its program"
 
 #: linux/wait.h, __WCLONE.
 _WCLONE: Final = 0x8000_0000
@@ -92,22 +92,25 @@ def plan_probe(program: Program) -> None:
         ("wait4", (-1, 0, WNOHANG, 0), (ECHILD,)),
         ("kill", (0, 0), ()),
         ("close_range", (_LAST, _LAST, 0), ()),
+        ("prctl", (PR_SET_NAME, NAME_BEFORE, 0, 0, 0), ()),
     ):
         step = f"check that the seccomp filter allows {name}, which the container's init needs"
         program.call(name, *arguments, step=step, of="linux.seccomp", tolerate=tolerate)
 
 
 class Fork:
-    """What `plan_fork` hands to `plan_rest`, in registers: the child's pid, and the ends of two pipes.
+    """What `plan_fork` hands to `plan_rest`: the child's pid, and the ends of two pipes.
 
     `go`: init writes to it when it has given up what it has to. `ended`: init reads its end when the child has executed
-    its program, or has ended. `theirs`: the other ends. `resumed`: where init goes on.
+    its program, or has ended. Their numbers are known while compiling, and follow each other, so that all others can be
+    closed. `theirs`: the other ends, in registers. `resumed`: where init goes on.
     """
 
     __slots__ = ("child", "ended", "go", "resumed", "theirs")
 
     def __init__(self, program: Program) -> None:
-        self.child, self.go, self.ended = program.register(), program.register(), program.register()
+        self.child = program.register()
+        self.go, self.ended = program.inherit("reserved-go"), program.inherit("reserved-ended")
         self.theirs = program.register(), program.register()
         self.resumed = program.label()
 
@@ -147,12 +150,15 @@ def plan_fork(config: Config, program: Program, early: int, pid_text: int) -> Fo
 
 def _plan_pipes(program: Program, fork: Fork) -> None:
     """Emit making two pipes, which the child's execve(2) closes."""
-    wait, told = fork.theirs
-    for reader, writer in ((wait, fork.go), (fork.ended, told)):
+    (wait, told), ours = fork.theirs, program.register()
+    for reader, writer, number in ((wait, ours, fork.go), (ours, told, fork.ended)):
         pair = program.buffer(8)
         program.call("pipe2", pair, O_CLOEXEC, step="make a pipe between the process and its init")
         program.load(reader, pair, 4)
         program.load(writer, pair + 4, 4)
+        program.call("dup3", ours, number, O_CLOEXEC, step="give init's end of a pipe its number")
+        program.call("close", ours, step="close its former number")
+    program.release(ours)
 
 
 def _plan_wait(program: Program, fork: Fork) -> None:
@@ -194,8 +200,6 @@ def plan_rest(
 ) -> None:
     """Emit what init does from the fork on. `early` as for `plan_fork`, `proc`: the procfs of `pyrunc.linux.procfs`."""
     program.place(fork.resumed)
-    for end in fork.theirs:
-        program.call("close", end, step="close the process's end of a pipe")
     if proc is not None and config["process"].get("apparmorProfile"):
         from pyrunc.linux import apparmor
 
@@ -206,13 +210,17 @@ def plan_rest(
     if whole := len(program) * STEP // PAGE * PAGE:
         program.call("munmap", STEPS, whole, step="forget what has been carried out")
     program.call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0, step="let the container see its init", tolerate=ANY)
-    _plan_go(program, fork)
-    # The end of the conversation, which tells that the program runs. Stdio is kept: see above.
-    program.call("close_range", 3, _LAST, 0, step="close every descriptor but stdio")
+    # Before a program of the container runs: it may take from init what that has (ptrace(2)). Stdio is kept: see above.
+    step = "close every descriptor but stdio and the pipes"
+    program.call("close_range", 3, fork.go - 1, 0, step=step)
+    program.call("close_range", fork.ended + 1, _LAST, 0, step=step)
     program.set(TALK, -1)
+    _plan_go(program, fork)
+    program.call("close_range", fork.go, fork.ended, 0, step="close the pipes")
+    program.call("prctl", PR_SET_NAME, NAME, 0, 0, 0, step="tell that the process runs", tolerate=ANY)
     _plan_confine(program)
     _plan_loop(program, fork.child)
-    program.release(fork.child, fork.go, fork.ended, *fork.theirs)
+    program.release(fork.child, *fork.theirs)
 
 
 def _plan_go(program: Program, fork: Fork) -> None:
@@ -231,7 +239,9 @@ def _plan_go(program: Program, fork: Fork) -> None:
         tolerate=(ECHILD,),
         otherwise=runs,
     )
-    program.fail(0, KILLED)
+    program.call(
+        "exit_group", 1, step="end, because the process was killed before it could execute its program"
+    )
     program.place(runs)
 
 

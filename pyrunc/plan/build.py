@@ -30,7 +30,7 @@ from pyrunc.linux import (
 )
 from pyrunc.linux.mounts import plan as mounts
 from pyrunc.plan.program import TALK, Program
-from pyrunc.plan.talk import HOME, HOOKS, PID, PRIORITIES, READY, hear, say
+from pyrunc.plan.talk import HOME, HOOKS, NAME, NAME_BEFORE, PID, PRIORITIES, READY, hear, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,8 +107,9 @@ def compile_program(
     """
     program = _new_program(config, host, 3 + choices.extra_descriptors)
     program.set(TALK, program.inherit("talk"))
-    # A name for ps(1); the kernel would show the number of a descriptor.
-    program.call("prctl", PR_SET_NAME, "pyrunc-init", 0, 0, 0, step="set the name of the process")
+    # For ps(1), where the kernel would show the number of a descriptor, and for `start`.
+    name = NAME_BEFORE if choices.init else NAME
+    program.call("prctl", PR_SET_NAME, name, 0, 0, 0, step="set the name of the process")
     manager.plan_entry(program)
     cpu_affinity.plan(program)
     namespaces.plan_join(config, host, program)

@@ -39,7 +39,7 @@ from pyrunc.linux import (
     namespaces,
 )
 from pyrunc.plan.program import TALK, Program
-from pyrunc.plan.talk import PRIORITIES, READY, hear, say
+from pyrunc.plan.talk import NAME, PRIORITIES, READY, hear, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _plan_outside(config: Config, host: Host, joining: Joining, program: Program
     bound to the next execve(2), and inherited by the second stage (proc_pid_attr(5)); they are written to the host's
     /proc, which nobody in the container can put another file system over.
     """
-    program.call("prctl", PR_SET_NAME, "pyrunc-init", 0, 0, 0, step="set the name of the process")
+    program.call("prctl", PR_SET_NAME, NAME, 0, 0, 0, step="set the name of the process")
     # A session of its own: the signals of the caller's terminal are for the runtime, which passes them on.
     program.call("setsid", step="start a new session")
     if joining.waits:

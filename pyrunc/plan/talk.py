@@ -32,7 +32,7 @@
       "go"               ───────────────────────────────▶  startContainer hooks
                          ◀──────────── SAY_PID  pid ─────  (only with --init and LISTEN_FDS: from init's child)
       "4711"             ───────────────────────────────▶  execve
-                         ◀──────── end of file: it runs
+                         ◀──────── end of file: it runs  (with --init: or it was killed, as the name of init tells)
 
 A process that mounts in a container that runs (`pyrunc mounts`, linux/mounts/running.py) speaks in the same way:
 
@@ -85,6 +85,11 @@ OUTPUT_SIZE: Final = 4097
 HOOKS, HOME, READY, PRIORITIES, PID = 1, 2, 3, 4, 5
 
 GO: Final = b"go"
+
+#: The name (comm) of init. One that stays with the container has the other until it has seen its child execute a
+#: program: it has no part in the conversation by then, which nobody in the container may keep open.
+NAME: Final = "pyrunc-init"
+NAME_BEFORE: Final = "pyrunc-starting"
 
 
 def say(program: Program, place: int, step: str) -> None:

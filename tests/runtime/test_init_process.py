@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pyrunc.kernel.numbers import SYSCALLS
-from pyrunc.linux import init_process
+from pyrunc.plan.talk import NAME, NAME_BEFORE
 from tests.runtime.test_descriptors import activated, given, listening
 from tests.runtime.test_labels import confined, profile, with_apparmor
 from tests.runtime.test_sd_notify import manager
@@ -295,10 +295,42 @@ def test_no_program_runs_beside_an_init_that_may_more(runtime: Runtime, tmp_path
         starting = runtime.spawn("start", container.id)
         wait_for(lambda: children(container.pid), say="the child")
         time.sleep(0.3)
-        assert status(child_of(container))["Name"] == "pyrunc-init" and not container.out
+        assert status(child_of(container))["Name"] == NAME_BEFORE and not container.out
         container.kill("KILL").ok()
         starting.wait()
         container.stops()
+
+
+def test_no_program_can_keep_start(runtime: Runtime, tmp_path: Path) -> None:
+    """When the program begins, init has nothing to take from it, and `start` needs it no more: here init is stopped."""
+    with agent(tmp_path / "agent", manner="hold") as judge:
+        bundle = notifying(runtime, judge.path, "execve", nnp=True).ask("sleep")
+        container = runtime.container(bundle)
+        container.create("--init").ok()
+        starting = runtime.spawn("start", container.id)
+        wait_for(lambda: judge.messages and children(container.pid), say="the child")
+        first = container.pid
+        wait_for(lambda: len(os.listdir(f"/proc/{first}/fd")) == 5, say="the closing")
+        held = sorted(os.readlink(f"/proc/{first}/fd/{number}") for number in os.listdir(f"/proc/{first}/fd"))
+        assert [text.partition(":")[0] for text in held].count("pipe") == 2 and "socket" not in str(held)
+        os.kill(first, signal.SIGSTOP)
+        os.kill(judge.pid, signal.SIGUSR1)
+        container.says("ready")
+        starting.wait().ok()
+        os.kill(first, signal.SIGCONT)
+        wait_for(lambda: Path(f"/proc/{first}/comm").read_text() == f"{NAME}\n", say="its name")
+        container.kill("TERM").ok()
+        container.stops()
+
+
+@pytest.mark.needs_root
+def test_no_capability_that_the_program_has_not(runtime: Runtime, with_init: Any) -> None:
+    """What is not in the bounding set root loses as its program is executed."""
+    bundle = runtime.bundle().ask("sleep")
+    bundle.process["capabilities"] = {"effective": ["CAP_KILL"], "permitted": ["CAP_KILL"]}
+    container = with_init(bundle)
+    container.says("ready")
+    assert [int(status(pid)["CapPrm"], 16) for pid in (container.pid, child_of(container))] == [0, 0]
 
 
 def test_the_log_of_pid_1(runtime: Runtime) -> None:
@@ -473,11 +505,22 @@ def test_a_program_that_is_killed_before(runtime: Runtime) -> None:
     bundle = runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("KILL_PROCESS", "execve"))
     container = runtime.container(bundle)
     container.create("--init").ok()
-    container.start().fails(init_process.KILLED)
+    container.start().fails("container init was killed before it could execute its program")
     container.stops()
 
 
-@pytest.mark.parametrize("name", ["rt_sigtimedwait", "wait4", "kill", "close_range"])
+def test_an_init_that_is_killed_before(runtime: Runtime) -> None:
+    """In a hook of the container: it has no child yet that could tell."""
+    container = runtime.container(runtime.bundle().hook("startContainer", "sleep 1000"))
+    container.create("--init").ok()
+    starting = runtime.spawn("start", container.id)
+    wait_for(lambda: children(container.pid), say="the hook")
+    container.kill("KILL").ok()
+    starting.wait().fails("container init was killed before it could execute its program")
+    container.stops()
+
+
+@pytest.mark.parametrize("name", ["rt_sigtimedwait", "wait4", "kill", "close_range", "prctl"])
 @pytest.mark.parametrize("nnp", [True, False])
 def test_a_filter_that_does_not_let_it_work(runtime: Runtime, name: str, nnp: bool) -> None:
     """Told by name: at `create`, if the filter is there by then."""
@@ -496,7 +539,7 @@ def test_a_filter_that_does_not_let_it_work(runtime: Runtime, name: str, nnp: bo
     before.assert_unchanged()
 
 
-@pytest.mark.parametrize("name", ["capset", "prctl", "seccomp"])
+@pytest.mark.parametrize("name", ["capset", "seccomp"])
 def test_a_filter_that_refuses_only_to_give_up_rights(runtime: Runtime, name: str) -> None:
     bundle = runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("ERRNO", name))
     assert runtime.run(bundle.ask("exit 4"), "--init").status == 4
@@ -539,6 +582,26 @@ def test_exec_and_ps(runtime: Runtime, with_init: Any) -> None:
     assert json.loads(runtime.verb("ps", "-f", "json", container.id).ok().out) == sorted(
         [container.pid, child_of(container)]
     )
+
+
+def test_an_exec_that_is_killed_before(runtime: Runtime, tmp_path: Path) -> None:
+    """The name of what joins tells whether it has executed its program, as in a container without an init."""
+    with agent(tmp_path / "agent", manner="hold") as judge:
+        bundle = notifying(runtime, judge.path, "execve", nnp=True).ask("sleep")
+        container = runtime.container(bundle)
+        container.create("--init").ok()
+        starting = runtime.spawn("start", container.id)
+        wait_for(lambda: judge.messages, say="the listener of the program")
+        os.kill(judge.pid, signal.SIGUSR1)
+        starting.wait().ok()
+        ours = {container.pid, child_of(container)}
+        joining = runtime.spawn("exec", container.id, "true")
+        wait_for(lambda: len(judge.messages) == 2, say="the listener of what joins")
+        (joined,) = set(json.loads(runtime.verb("ps", "-f", "json", container.id).ok().out)) - ours
+        os.kill(joined, signal.SIGKILL)
+        joining.wait().fails("the process was killed before it could execute its program")
+        container.kill("KILL").ok()
+        container.stops()
 
 
 def test_a_killed_create_takes_no_foreign_init_along(runtime: Runtime, with_init: Any) -> None:

@@ -30,7 +30,7 @@ class Agent:
     """What the agent process has heard, and the socket on which it listens.
 
     `refuse`: system call → the errno that it gets; every other call goes on. `manner`: "serve"; "close": ends each
-    connection at once, reading nothing; "leave": ends as soon as it has a listener; "hold": never answers.
+    connection at once, reading nothing; "leave": ends as soon as it has a listener; "hold": answers from SIGUSR1 on.
     """
 
     def __init__(self, path: Path, refuse: dict[str, int], manner: str = "serve") -> None:
@@ -91,6 +91,7 @@ class Agent:
 
     def _work(self) -> None:
         listeners: list[int] = []
+        signal.signal(signal.SIGUSR1, lambda *_: None)
         while True:
             ready, _, _ = select.select([self.socket.fileno(), *listeners], [], [])
             for what in ready:

@@ -49,7 +49,7 @@ from pyrunc.linux.mounts.points import INSIDE, STRAIGHT, Points
 from pyrunc.linux.mounts.rules import ORDINARY
 from pyrunc.linux.mounts.running_procfs import plan_check, plan_contexts, plan_unseen
 from pyrunc.plan.program import BITS, EQ, TALK, Program
-from pyrunc.plan.talk import READY, SAY_MOUNT, give, hear, say
+from pyrunc.plan.talk import NAME, READY, SAY_MOUNT, give, hear, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _begin() -> Program:
     """A program without stdio, whose process nobody can look into and that ends with the runtime."""
     program = Program(0)
     program.set(TALK, program.inherit("talk"))
-    program.call("prctl", PR_SET_NAME, "pyrunc-init", 0, 0, 0, step="set the name of the process")
+    program.call("prctl", PR_SET_NAME, NAME, 0, 0, 0, step="set the name of the process")
     program.call("umask", 0o022, step="set the umask of init")
     plan_unseen(program)
     return program
