@@ -2,8 +2,7 @@
 
 All that the process is under is that of the container as it was created: the configuration saved in the state
 directory, never the bundle, which may have changed. Nothing about the container is stored, so no lock is taken, and a
-`start` that hangs does not stand in the way. The container's first process is held by a pidfd from the beginning, so
-that what is joined is what was looked at.
+`start` that hangs does not stand in the way.
 """
 
 from __future__ import annotations
@@ -15,17 +14,18 @@ from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import CLONE_NEWPID
 from pyrunc.lifecycle.caller import check_terminal, extra_descriptors
 from pyrunc.lifecycle.exec_request import process_of
-from pyrunc.lifecycle.failure import saved_config, word
+from pyrunc.lifecycle.exec_target import find
+from pyrunc.lifecycle.failure import word
 from pyrunc.lifecycle.interrupt import Interruptible
-from pyrunc.lifecycle.liveness import open_process, wait_end
-from pyrunc.lifecycle.start import await_exec, open_root
-from pyrunc.lifecycle.status import PAUSED, STOPPED, check_allowed, current, load
+from pyrunc.lifecycle.liveness import wait_end
+from pyrunc.lifecycle.start import await_exec
+from pyrunc.lifecycle.status import PAUSED
 from pyrunc.lifecycle.undo import Undo
 from pyrunc.linux.cgroups.manager import restore
 from pyrunc.linux.cpu_affinity import Initial
 from pyrunc.linux.environment import needs_home
 from pyrunc.linux.limits import own_limits
-from pyrunc.linux.namespaces import apart, has
+from pyrunc.linux.namespaces import has
 from pyrunc.linux.signals import SIGKILL, send
 from pyrunc.plan.exec import Joining, compile_exec, filters_early
 from pyrunc.plan.host import probe
@@ -38,6 +38,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.config.spec import Config, Process
     from pyrunc.lifecycle.exec_request import ExecRequest
+    from pyrunc.lifecycle.exec_target import Target
     from pyrunc.linux.cgroups.manager import Manager
     from pyrunc.plan.host import Host
     from pyrunc.plan.program import Program
@@ -45,57 +46,20 @@ if TYPE_CHECKING:
     from pyrunc.store.record import Record
 
 
-class Target:
-    """The container to join.
-
-    `config`: that it was created with. `pidfd`, `root`: of its first process; the root is -1 where this user may not
-    open it.
-    """
-
-    __slots__ = ("config", "pidfd", "record", "root", "status")
-
-    def __init__(self, record: Record, config: Config, status: str, pidfd: int) -> None:
-        self.record = record
-        self.config = config
-        self.status = status
-        self.pidfd = pidfd
-        self.root = open_root(record.pid)
-
-    def close(self) -> None:
-        """Close the descriptors."""
-        os.close(self.pidfd)
-        if self.root >= 0:
-            os.close(self.root)
-
-
 def exec_process(request: ExecRequest) -> int:
     """Carry out `pyrunc exec`; the exit status: 0 when detached, else that of the process.
 
     Raises PyruncError; then no process is left behind.
     """
-    target = _find(request)
+    target = find(request)
     try:
         return _exec(request, target)
-    except KernelError as error:
-        # Such as ESRCH of setns, ENOMEM of clone3, or a cgroup that is gone: what they mean is this.
-        if wait_end(target.pidfd, 0):
+    except PyruncError as error:
+        if target.explains(error):
             raise PyruncError("cannot exec in a stopped container", code="not-running") from error
         raise
     finally:
         target.close()
-
-
-def _find(request: ExecRequest) -> Target:
-    with request.store.open(request.container_id) as directory:
-        record = load(directory)
-        status = current(directory, record)
-        if not (status == PAUSED and request.ignore_paused):
-            check_allowed("exec", request.container_id, status)
-        config = saved_config(directory)
-        pidfd = open_process(record.pid, record.start_time)
-        if pidfd < 0:
-            check_allowed("exec", request.container_id, STOPPED)
-        return Target(record, config, status, pidfd)
 
 
 def _exec(request: ExecRequest, target: Target) -> int:
@@ -142,6 +106,7 @@ class Joiner:
         self.master = -1
         self.process: Init
         self._talk: Conversation
+        self._flags = target.apart()
         config: Config = {**target.config, "process": process}
         if needs_home(config):
             process["env"] = [*(process.get("env") or ()), f"HOME={_home(config, target.root)}"]
@@ -150,7 +115,6 @@ class Joiner:
         self._manager = _manager(request, target.record)
         if self._frozen:
             self._manager.expect_frozen()
-        self._flags = _apart(config, target)
         bpf = _filter(config, request)
         self._filters_early = bpf is not None and filters_early(config, self._flags)
         joining = Joining(
@@ -250,6 +214,8 @@ class Joiner:
                 joined=process.pid,
                 status=target.status,
             )
+        except InitEnded as error:
+            raise self._why_ended(error) from error
         except StepFailed as error:
             raise word(error, self._config, target.root) from error
 
@@ -312,8 +278,6 @@ class Joiner:
             pass  # it has ended, and was collected, before
 
     def _why_ended(self, error: InitEnded) -> PyruncError:
-        if wait_end(self._target.pidfd, 0):
-            return PyruncError("cannot exec in a stopped container", code="not-running")
         try:
             status = os.waitstatus_to_exitcode(os.waitpid(self.process.pid, 0)[1])
         except ChildProcessError:
@@ -326,19 +290,6 @@ class Joiner:
             )
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         return PyruncError(f"the process ended before it could execute its program: {how}", code="init-ended")
-
-
-def _apart(config: Config, target: Target) -> int:
-    """The namespaces to join. Raises PyruncError where the container has stopped."""
-    try:
-        flags = apart(config, target.record.pid)
-    except OSError as error:
-        raise KernelError.of("look at the namespaces of the container's first process", error) from error
-    # These, and the root, were found by its pid. If that were another process's by now, such as one of the host, the
-    # process would run there. As long as the first one has not ended nobody else can have had it.
-    if wait_end(target.pidfd, 0):
-        check_allowed("exec", target.record.id, STOPPED)
-    return flags
 
 
 def _spawn_in(program: Program, supplies: dict[str, int], directory: int | None) -> Init:

@@ -20,6 +20,7 @@ from pyrunc.errors import PyruncError
 from pyrunc.kernel.numbers import SYSCALLS
 from pyrunc.lifecycle import exec as joining
 from pyrunc.lifecycle.exec_request import ExecRequest
+from pyrunc.lifecycle.exec_target import find
 from pyrunc.lifecycle.liveness import wait_end
 from pyrunc.lifecycle.start import open_root
 from pyrunc.log import Log
@@ -159,7 +160,17 @@ def test_killed_by_the_container_on_its_way_in(runtime: Runtime) -> None:
     with held(container) as (running, pid):
         inner = status_of(pid)["NSpid"].split()[-1]
         container.exec(["sh", "-c", f"kill -9 {inner}"]).ok()
-    assert running.wait().fails("exec failed").status == 255
+    assert running.wait().fails("exec failed", "the process ended before", "signal 9").status == 255
+    assert not (runtime.folder / "gate").exists()
+
+
+@pytest.mark.needs_root
+def test_the_container_ends_meanwhile(runtime: Runtime) -> None:
+    """Its last processes with it; the error says what has happened to the container."""
+    container = started(runtime, runtime.bundle())
+    with held(container) as (running, _):
+        os.kill(container.pid, signal.SIGKILL)
+    running.wait().fails("cannot exec in a stopped container")
     assert not (runtime.folder / "gate").exists()
 
 
@@ -297,7 +308,7 @@ def test_a_pid_that_means_another_process_by_now(
     escaped = runtime.folder / "escaped"
     words = ["touch", str(escaped)]
     request = ExecRequest(Store(str(runtime.root)), container.id, Log(), words=words, detach=True)
-    found = joining._find(request)
+    found = find(request)
     container.kill("KILL").ok()
     assert wait_end(found.pidfd)
 
@@ -309,7 +320,7 @@ def test_a_pid_that_means_another_process_by_now(
     with another_process(found.record.pid):
         os.close(found.root)
         found.root = open_root(found.record.pid)
-        monkeypatch.setattr(joining, "_find", lambda _: found)
+        monkeypatch.setattr(joining, "find", lambda _: found)
         with pytest.raises(PyruncError, match="cannot exec in a stopped container"):
             joining.exec_process(request)
         time.sleep(0.2)
