@@ -69,7 +69,7 @@ def _check_id(
 
 
 def _user(config: Config) -> User:
-    return config["process"].get("user") or {}
+    return config.get("process", {}).get("user") or {}
 
 
 def setgroups_denied(config: Config, host: Host) -> bool:

@@ -237,7 +237,7 @@ CASES: list[tuple[str, Spoil, tuple[str, ...]]] = [
     ("no-ociVersion", _drop("ociVersion"), ("ociVersion", "missing")),
     ("no-root", _drop("root"), ("root",)),
     ("no-root-path", _drop("root.path"), ("root", "path")),
-    ("no-process", _drop("process"), ("process",)),
+    ("no-process", _drop("process"), ("process: is missing",)),
     ("no-args", _drop("process.args"), ("process.args",)),
     ("no-cwd", _drop("process.cwd"), ("process", "cwd")),
     ("no-destination", _set("mounts.0", {"type": "proc", "source": "proc"}), ("mounts[0]", "destination")),
