@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from tests.runtime.test_seccomp import rule
 from tests.runtime.test_seccomp_notify import notifying
 from tests.support import footprint
 from tests.support.bundle import Bundle
-from tests.support.runtime import Container, Runtime, wait_for
-from tests.support.seccomp_agent import agent
+from tests.support.runtime import Container, Running, Runtime, wait_for
+from tests.support.seccomp_agent import Agent, agent
 from tests.support.service_manager import ServiceManager
 from tests.support.terminal import ConsoleSocket
 
@@ -65,6 +66,15 @@ def with_init(runtime: Runtime) -> Iterator[Any]:
     for container in made:
         container.delete("--force")
     footprint.reap()
+
+
+@contextmanager
+def held_at(runtime: Runtime, folder: Path, call: str) -> Iterator[tuple[Agent, Container, Running]]:
+    """A container with init, and a `start` of it that comes no further than `call` before the agent hears SIGUSR1."""
+    with agent(folder / "agent", manner="hold") as judge:
+        container = runtime.container(notifying(runtime, judge.path, call, nnp=True).ask("sleep"))
+        container.create("--init").ok()
+        yield judge, container, runtime.spawn("start", container.id)
 
 
 # -- who is who --------------------------------------------------------------------------------------------
@@ -288,11 +298,7 @@ def test_its_rights(runtime: Runtime, with_init: Any, uid: int, nnp: bool) -> No
 
 def test_no_program_runs_beside_an_init_that_may_more(runtime: Runtime, tmp_path: Path) -> None:
     """It waits until init has given up its rights: here init is kept from it, by an agent that does not answer."""
-    with agent(tmp_path / "agent", manner="hold") as judge:
-        bundle = notifying(runtime, judge.path, "capset", nnp=True).ask("sleep")
-        container = runtime.container(bundle)
-        container.create("--init").ok()
-        starting = runtime.spawn("start", container.id)
+    with held_at(runtime, tmp_path, "capset") as (_, container, starting):
         wait_for(lambda: children(container.pid), say="the child")
         time.sleep(0.3)
         assert status(child_of(container))["Name"] == NAME_BEFORE and not container.out
@@ -303,11 +309,7 @@ def test_no_program_runs_beside_an_init_that_may_more(runtime: Runtime, tmp_path
 
 def test_no_program_can_keep_start(runtime: Runtime, tmp_path: Path) -> None:
     """When the program begins, init has nothing to take from it, and `start` needs it no more: here init is stopped."""
-    with agent(tmp_path / "agent", manner="hold") as judge:
-        bundle = notifying(runtime, judge.path, "execve", nnp=True).ask("sleep")
-        container = runtime.container(bundle)
-        container.create("--init").ok()
-        starting = runtime.spawn("start", container.id)
+    with held_at(runtime, tmp_path, "execve") as (judge, container, starting):
         wait_for(lambda: judge.messages and children(container.pid), say="the child")
         first = container.pid
         wait_for(lambda: len(os.listdir(f"/proc/{first}/fd")) == 5, say="the closing")
@@ -586,11 +588,7 @@ def test_exec_and_ps(runtime: Runtime, with_init: Any) -> None:
 
 def test_an_exec_that_is_killed_before(runtime: Runtime, tmp_path: Path) -> None:
     """The name of what joins tells whether it has executed its program, as in a container without an init."""
-    with agent(tmp_path / "agent", manner="hold") as judge:
-        bundle = notifying(runtime, judge.path, "execve", nnp=True).ask("sleep")
-        container = runtime.container(bundle)
-        container.create("--init").ok()
-        starting = runtime.spawn("start", container.id)
+    with held_at(runtime, tmp_path, "execve") as (judge, container, starting):
         wait_for(lambda: judge.messages, say="the listener of the program")
         os.kill(judge.pid, signal.SIGUSR1)
         starting.wait().ok()
