@@ -17,10 +17,10 @@ from pyrunc.lifecycle.exec_request import process_of
 from pyrunc.lifecycle.exec_target import find
 from pyrunc.lifecycle.failure import word
 from pyrunc.lifecycle.interrupt import Interruptible
-from pyrunc.lifecycle.liveness import wait_end
+from pyrunc.lifecycle.liveness import PATIENCE, wait_end
 from pyrunc.lifecycle.start import await_exec
-from pyrunc.lifecycle.status import PAUSED
 from pyrunc.lifecycle.undo import Undo
+from pyrunc.linux.cgroups.frozen import stops_in
 from pyrunc.linux.cgroups.manager import restore
 from pyrunc.linux.cpu_affinity import Initial
 from pyrunc.linux.environment import needs_home
@@ -102,7 +102,6 @@ class Joiner:
     def __init__(self, request: ExecRequest, target: Target, process: Process, host: Host) -> None:
         self._request = request
         self._target = target
-        self._frozen = target.status == PAUSED
         self.master = -1
         self.process: Init
         self._talk: Conversation
@@ -113,6 +112,7 @@ class Joiner:
         self._config = config
         self._early, self._late = _priorities(process)
         self._manager = _manager(request, target.record)
+        self._frozen = stops_in(self._manager.paths())
         if self._frozen:
             self._manager.expect_frozen()
         bpf = _filter(config, request)
@@ -246,6 +246,11 @@ class Joiner:
             if directory < 0:
                 directory = None
                 raise
+            path = os.readlink(f"/proc/self/fd/{directory}")
+            if stops_in({"": path}):
+                # By the container itself, maybe. Whoever clones into there waits, and hears no signal.
+                text = f"cannot exec in the cgroup of the container's first process: {path} is frozen"
+                raise PyruncError(text, remedy="thaw it, or use --cgroup", code="paused") from error
             with Initial(self._config):
                 return _spawn_in(self._program, supplies, directory)
         finally:
@@ -269,10 +274,10 @@ class Joiner:
         apply_priorities(priorities, pid, self._manager.paths())
 
     def _kill(self, process: Init) -> None:
-        """End a process and collect it. In a frozen cgroup v1 it ends when that is thawed."""
+        """End a process and collect it. In a cgroup v1 that is frozen, maybe just now, it ends when that is thawed."""
         try:
             send(process.pidfd, SIGKILL)
-            if not self._frozen or wait_end(process.pidfd, 1):
+            if wait_end(process.pidfd, 1 if self._frozen else PATIENCE):
                 os.waitpid(process.pid, 0)
         except (ProcessLookupError, ChildProcessError):
             pass  # it has ended, and was collected, before

@@ -201,6 +201,10 @@ def test_a_first_process_that_has_moved_on(v2: Runtime) -> None:
     flags = ["--cgroup", "other"]
     assert str(pid_of(container, *flags)) in (home / "other" / "cgroup.procs").read_text().split()
     container.exec(["true"], "--cgroup", "/").fails("exec failed", "busy")
+    (home / "inner" / "cgroup.freeze").write_text("1")
+    container.exec(["true"]).fails("exec failed", "is frozen")
+    (home / "inner" / "cgroup.freeze").write_text("0")
+    container.exec(["true"]).ok()
 
 
 @pytest.mark.needs_root
@@ -221,6 +225,32 @@ def test_paused_on_v2(v2: Runtime) -> None:
     wait_for(lambda: len(procs.read_text().split()) == 2, say="the end of two of them")
     v2.verb("resume", container.id).ok()
     assert running.wait().ok().testimony["pdeathsig"] == 0
+    assert not (container.bundle.rootfs / "ran").exists()
+
+
+@pytest.mark.needs_root
+@pytest.mark.cgroupfs
+@pytest.mark.parametrize("which", ["below", "above"])
+def test_another_cgroup_that_is_frozen(v2: Runtime, which: str) -> None:
+    """The container is not paused; but who is started in there stops, and the caller must not stop with it."""
+    bundle = v2.bundle()
+    if which == "above":
+        bundle.linux["cgroupsPath"] = f"/{v2.tag}-slice/container"
+    container = started(v2, bundle)
+    home = home_v2(container)
+    frozen = home.parent if which == "above" else home / "sub"
+    frozen.mkdir(exist_ok=True)
+    (frozen / "cgroup.freeze").write_text("1")
+    flags = ["--cgroup", "sub"] if which == "below" else []
+    running = v2.spawn("exec", *flags, container.id, "echo", "thawed")
+    ended = v2.spawn("exec", *flags, container.id, "touch", "/ran")
+    procs = (home if which == "above" else frozen) / "cgroup.procs"
+    before = 1 if which == "above" else 0
+    wait_for(lambda: len(procs.read_text().split()) == before + 2, say="two processes in the frozen cgroup")
+    ended.process.send_signal(signal.SIGTERM)
+    ended.wait().fails("interrupted by SIGTERM")
+    (frozen / "cgroup.freeze").write_text("0")
+    assert running.wait().ok().out == "thawed\n"
     assert not (container.bundle.rootfs / "ran").exists()
 
 

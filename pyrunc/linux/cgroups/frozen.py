@@ -49,3 +49,17 @@ def is_frozen(record: Mapping[str, Any]) -> bool:
         if "" in controllers:
             unified = path
     return bool(unified) and told(unified, 2)
+
+
+def stops_in(paths: Mapping[str, str]) -> bool:
+    """Whether a process that enters the cgroup `paths` (controller → directory) is stopped: it, or a parent, is frozen.
+
+    Of a parent `is_frozen` says nothing: whoever has frozen that has not paused the container.
+    """
+    for controller, version in (("freezer", 1), ("", 2)):
+        path = paths.get(controller, "")
+        while path.count("/") > 1:
+            if told(path, version):
+                return True
+            path = path.rpartition("/")[0]
+    return False
