@@ -18,10 +18,11 @@ class Mount:
     `id`: its number, unique as long as it exists. `device`: "major:minor" of its file system. `root`: the directory of
     that which it shows. `point`: where it is, seen from the root of the process that reads. `kind`: the file system's
     type, with subtype ("fuse.sshfs"). `options`: of the file system ("super options"). `peers`: the optional fields,
-    which tell its peer group and its master ("shared:1", "master:2"); () for a private mount.
+    which tell its peer group and its master ("shared:1", "master:2"); () for a private mount. `flags`: of the mount
+    itself ("ro", "nosuid").
     """
 
-    __slots__ = ("device", "id", "kind", "options", "peers", "point", "root")
+    __slots__ = ("device", "flags", "id", "kind", "options", "peers", "point", "root")
 
     def __init__(self, line: str) -> None:
         own, _, file_system = line.partition(" - ")
@@ -30,6 +31,7 @@ class Mount:
         self.device = words[2]
         self.root = _unescape(words[3])
         self.point = _unescape(words[4])
+        self.flags = tuple(words[5].split(","))
         self.peers = tuple(words[6:])
         self.kind = rest[0]
         self.options = tuple(rest[-1].split(","))
@@ -49,6 +51,12 @@ def mounts(*kinds: str, table: bytes | None = None) -> list[Mount]:
         lines = [line for line in lines if any(word in line for word in wanted)]
     found = [Mount(os.fsdecode(line)) for line in lines if line]
     return [mount for mount in found if not kinds or mount.kind in kinds]
+
+
+def mounts_of(pid: int) -> list[Mount]:
+    """The mounts that process `pid` sees from its root. Raises OSError."""
+    with open(f"/proc/{pid}/mountinfo", "rb") as file:
+        return mounts(table=file.read())
 
 
 def _unescape(word: str) -> str:

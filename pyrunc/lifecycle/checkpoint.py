@@ -13,7 +13,7 @@ from stat import S_ISDIR
 from pyrunc.config.annotations import wants_init
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import CLONE_NEWNET
-from pyrunc.kernel.mountinfo import mounts
+from pyrunc.kernel.mountinfo import mounts, mounts_of
 from pyrunc.lifecycle.criu import Criu, Images, check_may, settings
 from pyrunc.lifecycle.delete import destroy
 from pyrunc.lifecycle.failure import saved_config
@@ -21,6 +21,7 @@ from pyrunc.lifecycle.interrupt import Interruptible
 from pyrunc.lifecycle.liveness import PATIENCE, open_process, wait_end
 from pyrunc.lifecycle.status import STOPPED, check_allowed, current, load
 from pyrunc.linux.criu import rpc, stdio
+from pyrunc.linux.criu.agreement import check_mounts
 from pyrunc.linux.criu.mounts import external
 from pyrunc.linux.criu.start import Surroundings
 from pyrunc.linux.namespaces import has, joined
@@ -153,12 +154,12 @@ def checkpoint(store: Store, container_id: str, wanted: Dump, log: Log) -> None:
         pidfd = open_process(record.pid, record.start_time)
         if pidfd < 0:
             check_allowed("checkpoint", container_id, STOPPED)
-        images = Images(wanted.image_path, wanted.work_path, make=True)
+        images = Images(wanted.image_path, wanted.work_path, LOG, make=True)
         try:
             with Interruptible():
-                _dump(directory, record, wanted, images)
+                _dump(directory, record, pidfd, wanted, images)
         except PyruncError as error:
-            raise images.explain(error, LOG) from error
+            raise images.explain(error) from error
         finally:
             images.close()
         log.debug(f"wrote the images to {wanted.image_path}")
@@ -171,12 +172,18 @@ def checkpoint(store: Store, container_id: str, wanted: Dump, log: Log) -> None:
         destroy(store, directory, record, log)
 
 
-def _dump(directory: Directory, record: Record, wanted: Dump, images: Images) -> None:
+def _dump(directory: Directory, record: Record, pidfd: int, wanted: Dump, images: Images) -> None:
     if wants_init(record.annotations):
         # criu writes such images without a word, and finds no program for the first process when it reads them.
         raise PyruncError(
             "a container with an init of its own cannot be checkpointed: the file of its program is in memory only",
             remedy="make the container without --init and without the annotation run.pyrunc.init",
+            code="unsupported",
+        )
+    if record.mounts and not wanted.pre_dump:
+        raise PyruncError(
+            "a container with mounts added since it was made cannot be checkpointed: its bundle does not name them",
+            remedy=f"take them away first: pyrunc mounts remove {record.id}",
             code="unsupported",
         )
     options = {
@@ -194,13 +201,25 @@ def _dump(directory: Directory, record: Record, wanted: Dump, images: Images) ->
 
     def notified(script: str, pid: int, descriptor: int) -> None:
         if script == "status-ready" and wanted.status_fd >= 0:
-            os.write(wanted.status_fd, b"\0")
-            os.close(wanted.status_fd)
+            _tell(wanted.status_fd)
+        elif script == "post-dump" and wait_end(pidfd, 0):
+            # Its number may be another's by now; refused, criu ends nobody.
+            raise PyruncError(
+                "container not running: its first process ended during the checkpoint", code="not-running"
+            )
         # Nothing of the host's network is the container's to lock: engines do that themselves.
 
     with Criu(Surroundings(images.path, images.work_path), {}, expendable=False) as criu:
         criu.check(feature, why)
         criu.carry_out(kind, options, notified)
+
+
+def _tell(status_fd: int) -> None:
+    try:
+        os.write(status_fd, b"\0")
+        os.close(status_fd)
+    except OSError as error:
+        raise KernelError.of(f"write to --status-fd {status_fd}", error) from error
 
 
 def _of_container(directory: Directory, record: Record, wanted: Dump, images: int) -> dict[str, Any]:
@@ -213,11 +232,11 @@ def _of_container(directory: Directory, record: Record, wanted: Dump, images: in
     }
     outside = _namespaces(config, pid)
     if not wanted.pre_dump:
-        with open(f"/proc/{pid}/mountinfo", "rb") as file:
-            table = mounts(table=file.read())
+        table = mounts_of(pid)
         names, descriptors = stdio.names(pid, [entry.id for entry in table])
         outside += descriptors
         if has(config, "mount"):
+            check_mounts(config, record.rootfs, table)
             points = external(config, record.rootfs, table, mounts())
             if directory.has(NOTIFY):
                 from pyrunc.linux.notify_socket import MOUNT_POINT
@@ -231,13 +250,16 @@ def _of_container(directory: Directory, record: Record, wanted: Dump, images: in
 
 def _mark(images: int, notified: bool) -> None:
     """Note beside the images whether the container has a directory for sd_notify(3)."""
-    if notified:
-        os.close(os.open(NOTIFIED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=images))
-    else:
-        try:
+    try:
+        if notified:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(NOTIFIED, flags, 0o600, dir_fd=images))
+        else:
             os.unlink(NOTIFIED, dir_fd=images)
-        except FileNotFoundError:
-            pass
+    except FileNotFoundError:
+        pass  # nothing to take away
+    except OSError as error:
+        raise KernelError.of(f"write {NOTIFIED} beside the images", error) from error
 
 
 def _freezer(record: Record) -> str | None:

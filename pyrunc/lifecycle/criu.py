@@ -108,8 +108,8 @@ class Criu:
 
     def check(self, feature: str = "", why: str = "") -> None:
         """Raise PyruncError where this criu is too old, or with this kernel lacks `feature`, needed for `why`."""
-        version = self._ask(rpc.VERSION, keep_open=True)["version"]
-        number = (version["major_number"], version["minor_number"])
+        version = self._ask(rpc.VERSION, keep_open=True).get("version", {})
+        number = (version.get("major_number", 0), version.get("minor_number", 0))
         if number < OLDEST:
             raise PyruncError(
                 f"criu {number[0]}.{number[1]} is too old", remedy="install criu 3.16 or later", code="criu"
@@ -187,12 +187,12 @@ def _ways_in(manager: Manager | None) -> tuple[int, dict[str, int]]:
 class Images:
     """The directories of the images and of the log, open; `close` closes them.
 
-    `path`: of the images. `work_path`: of the log and criu's other notes; by default the same.
+    `path`: of the images. `work_path`: of criu's log, named `log`, and its other notes; by default the same.
     """
 
-    __slots__ = ("directory", "path", "work", "work_path")
+    __slots__ = ("_before", "directory", "log", "path", "work", "work_path")
 
-    def __init__(self, path: str, work_path: str, *, make: bool) -> None:
+    def __init__(self, path: str, work_path: str, log: str, *, make: bool) -> None:
         """Open them. `make`: a missing directory of images is made. Raises KernelError."""
         self.path, self.work_path = path, work_path or path
         self.directory = _open(path, "image", make)
@@ -201,19 +201,31 @@ class Images:
         except BaseException:
             os.close(self.directory)
             raise
+        self.log = log
+        self._before = self._written()
 
     def close(self) -> None:
         """Close both."""
         os.close(self.directory)
         os.close(self.work)
 
-    def explain(self, error: PyruncError, name: str) -> PyruncError:
-        """`error`, with what the log `name` says if it is criu's."""
-        if error.code != "criu":
+    def _written(self) -> tuple[int, int, int]:
+        """What changes when criu begins its log: there may be one of an earlier call."""
+        try:
+            status = os.stat(self.log, dir_fd=self.work, follow_symlinks=False)
+        except FileNotFoundError:
+            return 0, 0, 0
+        except OSError as error:
+            raise KernelError.of(f"look at {self.work_path}/{self.log}", error) from error
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def explain(self, error: PyruncError) -> PyruncError:
+        """`error`, with what criu's log says if it is criu's and got as far as that."""
+        if error.code != "criu" or self._written() == self._before:
             return error
-        said = criu_log.errors(self.work, name)
+        said = criu_log.errors(self.work, self.log)
         text = f"{error.message}: {said}" if said else error.message
-        remedy = error.remedy or f"the whole log is {self.work_path}/{name}"
+        remedy = error.remedy or f"the whole log is {self.work_path}/{self.log}"
         return PyruncError(text, remedy=remedy, code="criu")
 
 

@@ -15,7 +15,7 @@ from stat import S_IMODE
 
 from pyrunc.config.annotations import hook_files
 from pyrunc.errors import PyruncError
-from pyrunc.kernel.mountinfo import mounts
+from pyrunc.kernel.mountinfo import mounts, mounts_of
 from pyrunc.kernel.procfs import children
 from pyrunc.lifecycle.checkpoint import EXTERNAL, NOTIFIED, REJOINED, Flags
 from pyrunc.lifecycle.create import claim
@@ -31,10 +31,11 @@ from pyrunc.lifecycle.undo import Undo
 from pyrunc.linux import hooks
 from pyrunc.linux.cgroups.manager import SYSTEMD
 from pyrunc.linux.criu import points, rpc, stdio
+from pyrunc.linux.criu.agreement import check_mounts, check_namespaces
 from pyrunc.linux.criu.mounts import shares_peers, sources
 from pyrunc.linux.criu.start import STDIO, Surroundings
 from pyrunc.linux.idmap import host_id
-from pyrunc.linux.namespaces import has, is_new, joined
+from pyrunc.linux.namespaces import KINDS, has, is_new, joined
 from pyrunc.linux.signals import SIGKILL
 from pyrunc.spawn.conversation import StepFailed
 from pyrunc.spawn.init import Process
@@ -87,7 +88,7 @@ def restore(request: Request, wanted: Restoration) -> int:
         from pyrunc.kernel.attributes import become_subreaper
 
         become_subreaper()
-    images = Images(wanted.image_path, wanted.work_path, make=False)
+    images = Images(wanted.image_path, wanted.work_path, LOG, make=False)
     try:
         with Undo(request.log) as undo:
             with Interruptible():
@@ -98,7 +99,7 @@ def restore(request: Request, wanted: Restoration) -> int:
                 adopt_size(container.master)
             undo.keep()
     except PyruncError as error:
-        raise images.explain(error, LOG) from error
+        raise images.explain(error) from error
     finally:
         images.close()
     container.directory.unlock()
@@ -140,7 +141,8 @@ def _rebuild(request: Request, wanted: Restoration, images: Images, undo: Undo) 
             if inside and (made := prepared.manager.record()) != container.record.cgroup:
                 container.record.cgroup = made
                 container.directory.save(container.record)
-            progress = _Progress(container)
+            ignored = {"cgroup"} if wanted.cgroups_mode == "ignore" else set()
+            progress = _Progress(container, [kind for kind in KINDS if kind not in ignored])
             answer = criu.carry_out(rpc.RESTORE, options, progress.notified)
             progress.know(answer.get("restore", {}).get("pid", 0))
     except StepFailed as error:
@@ -205,10 +207,11 @@ def _cgroup_roots(prepared: Prepared) -> list[dict[str, str]]:
 
 
 class _Progress:
-    """What criu says on its way, and what is done then."""
+    """What criu says on its way, and what is done then. `known`: the types of namespaces that it restores."""
 
-    def __init__(self, container: Container) -> None:
+    def __init__(self, container: Container, known: list[str]) -> None:
         self.container = container
+        self.known = known
 
     def notified(self, script: str, pid: int, descriptor: int) -> None:
         """Answer one notification."""
@@ -219,6 +222,7 @@ class _Progress:
             self._set_up()
         elif script == "post-restore":
             self.know(pid)
+            self._check()
             self.container.record.ready = True
             self.container.directory.save(self.container.record)
 
@@ -227,11 +231,23 @@ class _Progress:
         container = self.container
         if container.init is not None:
             return
-        pidfd = os.pidfd_open(pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:  # of a child of ours, if criu tells the truth
+            raise PyruncError(
+                f"criu tells of process {pid}, which cannot be opened: {error}", code="criu"
+            ) from error
         container.init = Process(pid, pidfd)
         container.record.pid = pid
         container.record.start_time = start_time(pid) or 0
         container.directory.save(container.record)
+
+    def _check(self) -> None:
+        """Hold what criu has made to the bundle: nothing in it has run yet."""
+        prepared, pid = self.container.prepared, self.container.record.pid
+        check_namespaces(prepared.config, pid, prepared.joins, self.known)
+        if has(prepared.config, "mount"):
+            check_mounts(prepared.config, prepared.host.root_real, mounts_of(pid))
 
     def _set_up(self) -> None:
         container, prepared = self.container, self.container.prepared

@@ -112,7 +112,12 @@ def write_maps(config: Config, host: Host, pid: int) -> None:
     for kind, mappings in _mappings(config):
         path = f"/proc/{pid}/{kind}_map"
         if "user" in joined(config):
-            _compare(f"linux.{kind}Mappings", path, mappings)
+            if mappings and not _is_written(path, mappings):
+                raise PyruncError(
+                    f"linux.{kind}Mappings: differs from the map of the joined user namespace",
+                    remedy="leave the mappings out where linux.namespaces gives a path",
+                    code="invalid-config",
+                )
         elif is_new(config, "user"):
             own = host.euid if kind == "uid" else host.egid
             alone = len(mappings) == 1 and mappings[0]["size"] == 1 and mappings[0]["hostID"] == own
@@ -146,17 +151,19 @@ def write_map(path: str, text: str) -> None:
         ) from error
 
 
-def _compare(where: str, path: str, mappings: Sequence[IDMapping]) -> None:
-    if not mappings:
-        return
+def differs(config: Config, pid: int) -> str:
+    """Which mappings ("uid", "gid") of process `pid`'s user namespace are not those of the configuration, or ""."""
+    for kind, mappings in _mappings(config):
+        if not _is_written(f"/proc/{pid}/{kind}_map", mappings):
+            return kind
+    return ""
+
+
+def _is_written(path: str, mappings: Sequence[IDMapping]) -> bool:
     with open(path, encoding="ascii") as file:
         present = [tuple(map(int, line.split())) for line in file]
-    if present != [(m["containerID"], m["hostID"], m["size"]) for m in mappings]:
-        raise PyruncError(
-            f"{where}: differs from the map of the joined user namespace",
-            remedy="leave the mappings out where linux.namespaces gives a path",
-            code="invalid-config",
-        )
+    # The kernel sorts longer maps.
+    return sorted(present) == sorted((m["containerID"], m["hostID"], m["size"]) for m in mappings)
 
 
 def _map_by_program(name: str, pid: int, mappings: Sequence[IDMapping]) -> None:

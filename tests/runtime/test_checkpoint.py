@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import criu as tool
 from tests.support import footprint
-from tests.support.bundle import Bundle
+from tests.support.checkpointed import COUNTER, Named, beside, counting, goes_on, mounted, ticks
 from tests.support.netns import NetworkNamespace
 from tests.support.runtime import Container, Runtime, wait_for
 from tests.support.terminal import ConsoleSocket
@@ -25,70 +25,19 @@ pytestmark = pytest.mark.needs_root
 CAP_SYS_RESOURCE = 24
 #: The controller that has the pids limit; on cgroup v2 all are in one place.
 PIDS = "" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "pids"
-COUNTER = "n=0; while :; do n=$((n+1)); echo tick $n; sleep 0.05; done"
 
 
 @pytest.fixture(autouse=True)
 def criu(runtime: Runtime) -> Path:
     """The criu that works here, in PATH."""
-    programs = tool.folder()
-    if programs is None:
-        pytest.skip("this host has no criu that works with its kernel, and none could be unpacked")
-    runtime.env["PATH"] = f"{programs}:{runtime.env['PATH']}"
-    return programs
+    return tool.put_in_path(runtime)
 
 
 @pytest.fixture
 def images(runtime: Runtime) -> Iterator[Path]:
-    """Where the images go: outside of what the footprint looks at, beside what the containers write."""
-    beside = _beside(runtime)
-    yield beside / "images"
-    shutil.rmtree(beside)
-
-
-def _beside(runtime: Runtime) -> Path:
-    path = runtime.folder.with_name(f"{runtime.folder.name}-beside")
-    path.mkdir(exist_ok=True)
-    return path
-
-
-class Named(Container):
-    """A container whose stdout and stderr are files with a name: criu opens them anew, and checks their size."""
-
-    def __init__(self, runtime: Runtime, bundle: Bundle) -> None:
-        super().__init__(runtime, bundle, runtime.new_id())
-        names = [_beside(runtime) / f"{self.id}-{name}" for name in ("out", "err")]
-        self._out, self._err = (open(name, "a+b", buffering=0) for name in names)
-        runtime._files += [self._out, self._err]
-        for name in names:
-            name.chmod(0o666)  # opened anew by the root of the container's user namespace
-
-    def truncate(self, length: int = 0) -> None:
-        """Cut off of stderr what the runtime itself has written there since."""
-        os.ftruncate(self._err.fileno(), length)
-
-
-def ticks(container: Container) -> list[int]:
-    """The numbers that the container has said so far."""
-    return [int(line.split()[1]) for line in container.out.splitlines() if line.startswith("tick ")]
-
-
-def goes_on(container: Container) -> None:
-    """Wait until it has counted some further, and see that it has left none out and begun none again."""
-    before = len(ticks(container))
-    wait_for(
-        lambda: len(ticks(container)) > before + 3, say=f"more ticks ({container.out!r} {container.err!r})"
-    )
-    assert ticks(container) == list(range(1, len(ticks(container)) + 1))
-
-
-def counting(runtime: Runtime, bundle: Bundle | None = None) -> Named:
-    """A container that counts."""
-    container = Named(runtime, (bundle or runtime.bundle()).shell(COUNTER))
-    container.create().ok()
-    container.start().ok()
-    container.says("tick 3\n")
-    return container
+    """Where the images go."""
+    yield beside(runtime) / "images"
+    shutil.rmtree(beside(runtime))
 
 
 def process_of(pid: int) -> str:
@@ -159,16 +108,6 @@ def test_what_a_process_may_is_what_it_might_before(runtime: Runtime, images: Pa
     goes_on(container)
     assert rights(container.pid) == before
     assert any(line.split() == ["Seccomp:", "2"] for line in before)
-
-
-def mounted(pid: int) -> list[tuple[str, str, bool]]:
-    """(mount point, type, read-only) of what a process sees."""
-    found = []
-    for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
-        own, _, rest = line.partition(" - ")
-        words = own.split()
-        found.append((words[4], rest.split()[0], "ro" in words[5].split(",")))
-    return sorted(found)
 
 
 def test_mounts_are_what_they_were(runtime: Runtime, images: Path) -> None:
@@ -641,9 +580,9 @@ def test_stdio_of_other_kinds(runtime: Runtime, images: Path, kind: str) -> None
             (["run"], ["restore", "--image-path", str(images)]), ends, strict=True
         ):
             words = runtime.words(*verb, "--detach", *where, id)
-            with open(_beside(runtime) / "err", "ab") as err:
+            with open(beside(runtime) / "err", "ab") as err:
                 done = subprocess.run(words, stdin=theirs, stdout=theirs, stderr=err, env=runtime.env)
-            assert done.returncode == 0, (_beside(runtime) / "err").read_text()
+            assert done.returncode == 0, (beside(runtime) / "err").read_text()
             if kind != "device":
                 os.write(ours, b"word\n")
                 said = b""

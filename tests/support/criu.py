@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from tests.support.payload import REPOSITORY
+from tests.support.runtime import Runtime
 from tests.vm import image, recipe
 
 FOLDER = REPOSITORY / "build" / "criu"
@@ -25,8 +29,11 @@ exec {root}/usr/lib64/ld-linux-x86-64.so.2 --library-path {root}/usr/lib/x86_64-
 
 
 @cache
-def folder() -> Path | None:
-    """The folder of a criu that works here, to be first in PATH; None where there is none and none can be had."""
+def folder() -> Path | str | None:
+    """The folder of a criu that works here, to be first in PATH; None where there is none and none can be had.
+
+    What failed, where one should have been had (no network).
+    """
     own = shutil.which("criu", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     if own and works(Path(own)):
         return Path(own).parent
@@ -38,7 +45,10 @@ def folder() -> Path | None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         stamp = FOLDER / "release"
         if not stamp.exists() or stamp.read_text() != recipe.SUITE:
-            _unpack(programs)
+            try:
+                _unpack(programs)
+            except subprocess.CalledProcessError as error:
+                return f"criu could not be unpacked: {shlex.join(map(str, error.cmd))}: status {error.returncode}"
             stamp.write_text(recipe.SUITE)
     return programs if works(programs / "criu") else None
 
@@ -54,6 +64,17 @@ def _unpack(programs: Path) -> None:
     programs.mkdir()
     (programs / "criu").write_text(_WRAPPER.format(root=root))
     (programs / "criu").chmod(0o755)
+
+
+def put_in_path(runtime: Runtime) -> Path:
+    """Let the runtime find the criu that works here; the test is skipped where there is none."""
+    programs = folder()
+    if isinstance(programs, str):
+        pytest.fail(programs)
+    if programs is None:
+        pytest.skip("this host has no criu that works with its kernel, and none could be unpacked")
+    runtime.env["PATH"] = f"{programs}:{runtime.env['PATH']}"
+    return programs
 
 
 def works(criu: Path, *feature: str) -> bool:

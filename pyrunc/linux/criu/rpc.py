@@ -43,7 +43,6 @@ OPTIONS: Final[Shape] = {
     "leave_running": (3, INTEGER),
     "ext_unix_sk": (4, INTEGER),
     "tcp_established": (5, INTEGER),
-    "evasive_devices": (6, INTEGER),
     "shell_job": (7, INTEGER),
     "file_locks": (8, INTEGER),
     "log_level": (9, INTEGER),
@@ -68,7 +67,6 @@ OPTIONS: Final[Shape] = {
     "freeze_cgroup": (44, TEXT),
     "tcp_skip_in_flight": (46, INTEGER),
     "lazy_pages": (48, INTEGER),
-    "status_fd": (49, INTEGER),
     "orphan_pts_master": (50, INTEGER),
     "config_file": (51, TEXT),
     "tcp_close": (52, INTEGER),
@@ -92,7 +90,6 @@ _RESPONSE: Final[Shape] = {
     "notify": (5, {"script": (1, TEXT), "pid": (2, INTEGER)}),
     "cr_errno": (7, INTEGER),
     "features": (8, _FEATURES),
-    "cr_errmsg": (9, TEXT),
     "version": (10, {"major_number": (1, INTEGER), "minor_number": (2, INTEGER)}),
 }
 
