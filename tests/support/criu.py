@@ -28,12 +28,20 @@ exec {root}/usr/lib64/ld-linux-x86-64.so.2 --library-path {root}/usr/lib/x86_64-
 """
 
 
-@cache
-def folder() -> Path | str | None:
+def folder() -> Path | None:
     """The folder of a criu that works here, to be first in PATH; None where there is none and none can be had.
 
-    What failed, where one should have been had (no network).
+    The test fails where one should have been had (no network).
     """
+    found = _find()
+    if isinstance(found, str):
+        pytest.fail(found)
+    return found
+
+
+@cache
+def _find() -> Path | str | None:
+    """The same; what went wrong as a text, so that it is tried once only."""
     own = shutil.which("criu", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     if own and works(Path(own)):
         return Path(own).parent
@@ -69,8 +77,6 @@ def _unpack(programs: Path) -> None:
 def put_in_path(runtime: Runtime) -> Path:
     """Let the runtime find the criu that works here; the test is skipped where there is none."""
     programs = folder()
-    if isinstance(programs, str):
-        pytest.fail(programs)
     if programs is None:
         pytest.skip("this host has no criu that works with its kernel, and none could be unpacked")
     runtime.env["PATH"] = f"{programs}:{runtime.env['PATH']}"
