@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyrunc.errors import PyruncError
+from pyrunc.kernel.numbers import SYSCALLS
 from pyrunc.linux.cgroups.everyone import signal_everyone
 from pyrunc.linux.cgroups.layout import layout
 from pyrunc.linux.cgroups.manager import choose
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.needs_root
 
 #: Forks processes into the cgroups of its arguments, as many as its first argument says, each of which forks another
-#: and ends, over and over: a pid that was read from cgroup.procs is nobody's any more when a signal comes.
+#: and ends, over and over: a pid that was read from cgroup.procs is nobody's any more when a signal comes. By the
+#: system call: fork(3) blocks every signal for a moment, and may so bear a child after the signal has come.
 COMETS = """
 import ctypes, os, signal, sys, time
-ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, and nothing waits to be reaped:
+libc = ctypes.CDLL(None)
+libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, and nothing waits to be reaped:
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for _ in range(int(sys.argv[1])):
     if os.fork() == 0:
@@ -36,10 +39,10 @@ for _ in range(int(sys.argv[1])):
                 file.write("0")
         os.write(1, b"r")
         while True:
-            if os.fork():
+            if libc.syscall(%d, int(signal.SIGCHLD), 0, 0, 0, 0):
                 os._exit(0)
 time.sleep(1000)
-"""
+""" % SYSCALLS["clone"]
 #: A process with children that writes a byte for each SIGUSR1.
 COUNTING = """
 import os, signal, sys, time

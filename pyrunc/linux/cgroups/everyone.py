@@ -23,7 +23,8 @@ def signal_everyone(manager: Manager, number: int) -> set[int]:
     """Send signal `number` to every process in the cgroup and below, once each; returns their pids.
 
     They are frozen meanwhile, so that the children of one that forks get it, too; what was frozen before stays so,
-    and takes the signal when it is thawed. SIGKILL is carried out at once, also where they are frozen. Raises
+    and takes the signal when it is thawed. One that blocks the signal can have another child afterwards, and so can
+    one in fork(3), which blocks all for a moment. SIGKILL is carried out at once, also where they are frozen. Raises
     KernelError where a process may not be signalled; the others have got it then.
     """
     if number == SIGKILL:
