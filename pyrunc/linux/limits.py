@@ -147,13 +147,19 @@ def own_limits(config: Config) -> dict[str, tuple[int, int]]:
 
 
 def plan_raise(config: Config, present: dict[str, tuple[int, int]], program: Program) -> None:
-    """Emit raising hard limits, which takes the runtime's CAP_SYS_RESOURCE. `present`: from `own_limits`."""
+    """Emit raising hard limits, which takes the runtime's CAP_SYS_RESOURCE. `present`: from `own_limits`.
+
+    And RLIMIT_NPROC as far as can be: that of the caller would keep the container's user from cloning the last process.
+    """
     for index, limit in enumerate(config["process"].get("rlimits") or ()):
         kind, hard = limit["type"], limit["hard"]
         soft, highest = present[kind]
-        if hard > highest:
+        before, top = (soft, highest), max(hard, highest)
+        if kind == "RLIMIT_NPROC":
+            soft = top
+        if (soft, top) != before:
             step = f"set {kind} to soft {_shown(limit['soft'])}, hard {_shown(hard)}"
-            raised = program.data(pack("<QQ", soft, hard))
+            raised = program.data(pack("<QQ", soft, top))
             program.call("prlimit64", 0, RLIMITS[kind], raised, 0, step=step, of=f"process.rlimits[{index}]")
 
 

@@ -343,6 +343,19 @@ def test_a_limit_of_processes_that_is_reached(runtime: Runtime) -> None:
     assert container.asks("rlimits")["rlimits"]["RLIMIT_NPROC"] == [2, 2]
 
 
+@pytest.mark.needs_root
+def test_a_limit_of_processes_of_the_caller(runtime: Runtime) -> None:
+    """It is not the container's, and does not keep the process from being cloned."""
+    bundle = runtime.bundle()
+    bundle.process["user"] = {"uid": 47112, "gid": 47112}
+    bundle.process["rlimits"] = [{"type": "RLIMIT_NPROC", "soft": 50, "hard": 60}]
+    container = started(runtime, bundle)
+    container.exec(["sleep", "1000"], "--detach").ok()
+    runtime.prefix = ["prlimit", "--nproc=1:60", "--"]
+    confined = Container(runtime, bundle, container.id)
+    assert confined.asks("rlimits")["rlimits"]["RLIMIT_NPROC"] == [50, 60]
+
+
 def test_a_limit_that_cannot_be_raised(runtime: Runtime) -> None:
     container = started(runtime, runtime.bundle())
     file = runtime.folder / "process.json"
