@@ -14,9 +14,11 @@ from struct import unpack_from
 
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import CLONE_NEWNS
+from pyrunc.linux.cgroups.layout import unified_flags
 from pyrunc.linux.criu import log as criu_log
 from pyrunc.linux.criu import rpc
 from pyrunc.linux.criu.start import IMAGES, OUTPUT, STDIO, WORK, Surroundings, find, plan
+from pyrunc.linux.criu.unified import put_back
 from pyrunc.linux.signals import SIGKILL, send
 from pyrunc.plan.talk import SAY_CRIU
 from pyrunc.spawn.conversation import Conversation
@@ -49,6 +51,7 @@ class Criu:
         `expendable`: it may be killed where something fails.
         """
         self._expendable = expendable
+        self._cgroup_flags = unified_flags()
         self._path = find()
         if not self._path:
             raise PyruncError(
@@ -105,6 +108,7 @@ class Criu:
             os.close(self.pidfd)
             self.said = os.pread(self._output, _MESSAGE_MAX, 0).decode("utf-8", "replace").strip()
             os.close(self._output)
+            put_back(self._cgroup_flags)
 
     def check(self, feature: str = "", why: str = "") -> None:
         """Raise PyruncError where this criu is too old, or with this kernel lacks `feature`, needed for `why`."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pyrunc.linux.cgroups.layout import unified_flags
 from tests.support import criu as tool
 from tests.support import footprint
 from tests.support.checkpointed import COUNTER, Named, beside, counting, goes_on, mounted, ticks
@@ -48,10 +49,11 @@ def process_of(pid: int) -> str:
 
 def test_a_program_goes_on_after_a_restore(runtime: Runtime, images: Path) -> None:
     bundle = runtime.bundle()
-    before = runtime.footprint(bundle)
+    before, flags = runtime.footprint(bundle), unified_flags()
     container = counting(runtime, bundle)
     pid = container.pid
     container.checkpoint(images).ok()
+    assert unified_flags() == flags, "criu's own mount of cgroup2 takes nsdelegate from the host's"
     runtime.verb("state", container.id).fails("does not exist")
     assert not footprint.alive(pid)
     before.assert_unchanged()  # all that there was of it is in the images
@@ -59,6 +61,7 @@ def test_a_program_goes_on_after_a_restore(runtime: Runtime, images: Path) -> No
     said = len(ticks(container))
     pid_file = runtime.folder / "pid"
     container.restore(images, "--pid-file", str(pid_file)).ok()
+    assert unified_flags() == flags
     goes_on(container)
     assert len(ticks(container)) > said
     state = container.state()
