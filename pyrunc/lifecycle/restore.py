@@ -245,6 +245,13 @@ class _Progress:
     def _check(self) -> None:
         """Hold what criu has made to the bundle: nothing in it has run yet."""
         prepared, pid = self.container.prepared, self.container.record.pid
+        has_terminal = self.container.master >= 0
+        if bool(prepared.config["process"].get("terminal")) != has_terminal:
+            raise PyruncError(
+                f"process.terminal: the images have {'a' if has_terminal else 'no'} terminal of their own",
+                remedy="restore with the process.terminal of the container that was checkpointed",
+                code="unsupported",
+            )
         check_namespaces(prepared.config, pid, prepared.joins, self.known)
         if has(prepared.config, "mount"):
             check_mounts(prepared.config, prepared.host.root_real, mounts_of(pid))

@@ -11,14 +11,17 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 
 from tests.support import criu as tool
+from tests.support import footprint
 from tests.support.checkpointed import COUNTER, Named, beside, counting, goes_on, mounted
 from tests.support.netns import NetworkNamespace
 from tests.support.payload import REPOSITORY
 from tests.support.runtime import Runtime, wait_for
+from tests.support.terminal import ConsoleSocket
 
 pytestmark = pytest.mark.needs_root
 
@@ -147,6 +150,43 @@ def test_a_mount_that_was_added(runtime: Runtime, images: Path) -> None:
     assert ("/added", False) in [(point, read_only) for point, _, read_only in mounted(container.pid)]
 
 
+@pytest.mark.parametrize("had", [True, False])
+def test_a_terminal_that_only_one_of_both_has(runtime: Runtime, images: Path, had: bool) -> None:
+    bundle = runtime.bundle().shell(f"exec >/tmp/said 2>&1 </tmp/said; {COUNTER}")
+    if had:
+        bundle.shell(COUNTER)
+    bundle.process["terminal"] = had
+    container = Named(runtime, bundle)
+    with ConsoleSocket(runtime.folder / "console") as console:
+        words = ["--console-socket", str(console.path)]
+        container.create(*(words if had else [])).ok()
+        if had:
+            console.receive()
+        container.start().ok()
+        wait_for(lambda: had or (bundle.rootfs / "tmp/said").read_text().startswith("tick"))
+        container.checkpoint(images).ok()
+        bundle.process["terminal"] = not had
+        container.restore(images, *([] if had else words))
+    assert f"the images have {'a' if had else 'no'} terminal of their own" in container.err
+    runtime.verb("state", container.id).fails("does not exist")
+
+
+def test_processes_of_exec_are_not_in_the_images(runtime: Runtime, images: Path) -> None:
+    container = counting(runtime)
+    runtime.verb("exec", "--detach", container.id, "sleep", "1000").ok()
+    leaving = runtime.spawn("checkpoint", "--image-path", str(images), container.id)
+
+    def ended() -> bool:
+        footprint.reap()  # what `exec` has started is ours, and its process namespace ends after it
+        return leaving.process.poll() is not None
+
+    wait_for(ended, say="the end of the checkpoint")
+    leaving.wait().ok()
+    container.restore(images).ok()
+    goes_on(container)
+    assert "1000" not in runtime.verb("ps", container.id).ok().out
+
+
 def test_the_verbs_after_a_restore(runtime: Runtime, images: Path) -> None:
     """A restored container is one like any other."""
     container = counting(runtime)
@@ -188,6 +228,38 @@ def test_a_log_of_an_earlier_call(runtime: Runtime, images: Path) -> None:
     done = container.checkpoint(images, env={"PATH": str(images)})
     done.fails("criu: executable file not found in $PATH")
     assert "something else" not in done.err and "dump.log" not in done.err
+
+
+def is_criu(pid: int) -> bool:
+    """Whether this is a criu that serves a runtime."""
+    try:
+        return b"\0swrk\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize(("stage", "status"), [("network-lock", "running"), ("post-dump", "stopped")])
+def test_a_killed_checkpoint(runtime: Runtime, images: Path, stage: str, status: str) -> None:
+    """criu hears no more: the container runs on, or has ended and its images are complete."""
+    bundle = runtime.bundle()
+    script, once = bundle.path / "script", beside(runtime) / "once"
+    parent = "$(awk '{print $4}' /proc/$PPID/stat)"  # criu's: the runtime, until that has ended
+    script.write_text(
+        f'#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != {stage} ] || ! mkdir {once} || kill -9 {parent}\nexit 0\n'
+    )
+    script.chmod(0o755)
+    (bundle.path / "criu.conf").write_text(f"action-script {script}\n")
+    bundle.config["annotations"] = {"org.criu.config": "criu.conf"}
+    container = counting(runtime, bundle)
+    assert container.checkpoint(images).status == -SIGKILL
+    wait_for(lambda: not [pid for pid in footprint.descendants() if is_criu(pid)], say="the end of criu")
+    assert container.status == status
+    if status == "running":
+        goes_on(container)
+    else:
+        container.delete().ok()
+        container.restore(images).ok()
+        goes_on(container)
 
 
 #: Answers a request of `criu swrk` with what the parts tell, one of each kind.
