@@ -133,6 +133,15 @@ def test_other_mappings_than_those_of_the_images(runtime: Runtime, images: Path)
     runtime.verb("state", container.id).fails("does not exist")
 
 
+@pytest.mark.parametrize("kind", ["bind", "tmpfs"])
+def test_a_flag_that_criu_does_not_restore(runtime: Runtime, images: Path, kind: str) -> None:
+    bundle = runtime.bundle()
+    bundle.mount("/area", kind, str(runtime.folder), *(["bind"] if kind == "bind" else []), "nosymfollow")
+    container = counting(runtime, bundle)
+    container.checkpoint(images).fails("nosymfollow mount (/area) cannot be checkpointed")
+    goes_on(container)
+
+
 def test_a_mount_that_was_added(runtime: Runtime, images: Path) -> None:
     """No restore would find it in the bundle: the container is not given up for images that are good for nothing."""
     area, wanted = runtime.folder / "area", runtime.folder / "mounts.json"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 
 from pyrunc.errors import PyruncError
+from pyrunc.kernel.constants import MOUNT_ATTR_NOSYMFOLLOW
 from pyrunc.linux.devices import DEFAULTS, path_of
 from pyrunc.linux.masking import plain
 from pyrunc.linux.mounts.facts import destination_of, is_bind, links, source_of
@@ -54,10 +55,14 @@ def external(config: Config, root: str, table: list[Mounted], host: list[Mounted
     """
     places = destinations(config, root)
     for place, listed in places:
-        if parse(listed.get("options") or ()).idmap or listed.get("uidMappings"):
+        options = parse(listed.get("options") or ())
+        lost = "an id-mapped" if options.idmap or listed.get("uidMappings") else ""
+        if options.attributes & MOUNT_ATTR_NOSYMFOLLOW:
+            lost = "a nosymfollow"
+        if lost:
             raise PyruncError(
-                f"a container with an id-mapped mount ({place}) cannot be checkpointed",
-                remedy="criu does not map the ids of mounts",
+                f"a container with {lost} mount ({place}) cannot be checkpointed",
+                remedy="criu would restore it without that",
                 code="unsupported",
             )
     # What criu makes anew; clones of a part of that (masks, read-only paths, the console) it makes from it.
