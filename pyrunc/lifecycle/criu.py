@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 #: The oldest criu that can do all that is asked of it here: --network-lock and --lsm-mount-context.
 OLDEST: Final = (3, 16)
-#: Messages are small: the longest is the one error text in a response.
+#: Messages are small; the longest has an error text.
 _MESSAGE_MAX: Final = 1 << 16
 #: Where criu's own settings for containers are looked for, the first that exists; the second is runc's.
 _SETTINGS: Final = ("/etc/criu/pyrunc.conf", "/etc/criu/runc.conf")

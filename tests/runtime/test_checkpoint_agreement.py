@@ -142,6 +142,15 @@ def test_a_flag_that_criu_does_not_restore(runtime: Runtime, images: Path, kind:
     goes_on(container)
 
 
+def test_an_idmapped_mount(runtime: Runtime, images: Path) -> None:
+    bundle = runtime.bundle().map_ids().give_rootfs(200000, 200000)
+    (runtime.folder / "area").mkdir()
+    bundle.bind(runtime.folder / "area", "/area", "bind", "idmap")
+    container = counting(runtime, bundle)
+    container.checkpoint(images).fails("id-mapped mount (/area) cannot be checkpointed")
+    goes_on(container)
+
+
 def test_a_mount_that_was_added(runtime: Runtime, images: Path) -> None:
     """No restore would find it in the bundle: the container is not given up for images that are good for nothing."""
     area, wanted = runtime.folder / "area", runtime.folder / "mounts.json"
