@@ -73,7 +73,7 @@ def check(config: Config, host: Host, report: Report) -> None:
         from pyrunc.validate.report import member
 
         report.error(member("annotations", INIT), f"is {value[:40]!r}", "use true or false")
-    wanted = config["process"].get("scheduler")
+    wanted = config["process"].get("scheduler") if "process" in config else None
     if not wanted or not wants_init(config.get("annotations")):
         return
     remedy = "do without --init, or choose another policy"

@@ -203,6 +203,11 @@ def _hook(kind: str, script: str, **more: Any) -> Spoil:
     return lambda case: case.bundle.hook(kind, script, **more)
 
 
+def _init_of_nothing(case: Case) -> None:
+    _drop("process")(case)
+    case.config["annotations"] = {"run.pyrunc.init": "true"}
+
+
 def _two_problems(case: Case) -> None:
     case.bundle.process["cwd"] = 7
     case.config["root"]["readonly"] = "yes"
@@ -238,6 +243,7 @@ CASES: list[tuple[str, Spoil, tuple[str, ...]]] = [
     ("no-root", _drop("root"), ("root",)),
     ("no-root-path", _drop("root.path"), ("root", "path")),
     ("no-process", _drop("process"), ("process: is missing",)),
+    ("no-process-for-an-init", _init_of_nothing, ("process: is missing",)),
     ("no-args", _drop("process.args"), ("process.args",)),
     ("no-cwd", _drop("process.cwd"), ("process", "cwd")),
     ("no-destination", _set("mounts.0", {"type": "proc", "source": "proc"}), ("mounts[0]", "destination")),
