@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,9 @@ MARKERS = {
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder that all workers of this run share; adopt the orphans of whatever the tests start."""
     footprint.become_subreaper()
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # By a shell that runs us in the background. What the tests start would inherit it, and tests interrupt it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
     worker = getattr(config, "workerinput", None)
