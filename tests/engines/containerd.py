@@ -11,11 +11,10 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tests.engines.daemon import Daemon
 from tests.engines.engine import IMAGE, Engine, asking, program
 from tests.engines.image import make_oci_archive
 from tests.support import footprint
@@ -82,22 +81,13 @@ class Containerd(Engine):
         config = self.folder / "config.toml"
         config.write_text(_CONFIG.format(folder=self.folder))
         command = [program("containerd"), "--config", str(config)]
-        self.daemon = Daemon(command, self.env, self.folder / "containerd.log")
-        self._wait_until_ready(self.daemon)
+        self.start_daemon(command, "containerd.log")
         archive = make_oci_archive(self.image, IMAGE, self.folder / "image.tar")
         self.call("images", "import", str(archive)).ok()
 
-    def restart(self, number: int, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """End the daemon with this signal, do something, start it again."""
-        assert self.daemon
-        self.daemon.end(number)
-        meanwhile()
-        self.daemon.start_again()
-        self._wait_until_ready(self.daemon)
-
-    def _wait_until_ready(self, daemon: Daemon) -> None:
-        socket = self.folder / "containerd.sock"
-        daemon.wait_until(lambda: socket.exists() and self.call("version").status == 0)
+    def answers(self) -> bool:
+        """Whether containerd serves its client."""
+        return (self.folder / "containerd.sock").exists() and super().answers()
 
     def command(self, *words: str) -> list[str]:
         """The client; socket and namespace are in its environment."""

@@ -11,7 +11,6 @@ from typing import Any
 from tests.engines import docs
 from tests.engines.containerd import Containerd
 from tests.engines.cri_messages import CONTAINER, MESSAGES, NODE, RUNNING
-from tests.engines.daemon import Daemon
 from tests.engines.engine import IMAGE, program
 from tests.engines.grpc import Channel, Refused
 from tests.engines.image import make_oci_archive
@@ -73,8 +72,7 @@ class Cri(Containerd):
         self._write_network()
         own_network = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
         command = [*own_network, program("containerd"), "--config", f"{self.folder}/config.toml"]
-        self.daemon = Daemon(command, self.env, self.folder / "containerd.log")
-        self._wait_until_ready(self.daemon)
+        self.start_daemon(command, "containerd.log")
         for name, words_of_image in ((IMAGE, ("sh",)), (_PAUSE, ("testify", "sleep"))):
             archive = make_oci_archive(self.image, name, self.folder / "image.tar", words_of_image)
             self.call("images", "import", str(archive)).ok()
@@ -88,11 +86,10 @@ class Cri(Containerd):
         known = {"cniVersion": "0.4.0", "name": "pyrunc-test", "plugins": [bridge]}
         (self.folder / "cni/pods.conflist").write_text(json.dumps(known))
 
-    def _wait_until_ready(self, daemon: Daemon) -> None:
-        super()._wait_until_ready(daemon)
-        daemon.wait_until(self._answers)
-
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether the plugin serves its client: later than containerd serves its own."""
+        if not super().answers():
+            return False
         try:
             conditions = self.ask_cri("Status").status.conditions
         except Refused:  # the plugin is not initialized yet

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.engines import docs
-from tests.engines.daemon import Daemon
 from tests.engines.engine import IMAGE, DockerLike, open_files, program
 from tests.support import footprint
 from tests.support.runtime import SYSTEMD
@@ -61,20 +59,12 @@ class Docker(DockerLike):
             settings["userns-remap"] = "daemon"
             command = self._with_ranges(command)
         (self.folder / "daemon.json").write_text(json.dumps(settings))
-        self.daemon = Daemon(command, self.env, self.folder / "dockerd.log")
-        self._wait_until_ready(self.daemon)
+        self.start_daemon(command, "dockerd.log")
         self.call("import", str(self.image), IMAGE).ok()
 
-    def restart(self, number: int, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """End dockerd with this signal, do something, start it again."""
-        assert self.daemon
-        self.daemon.end(number)
-        meanwhile()
-        self.daemon.start_again()
-        self._wait_until_ready(self.daemon)
-
-    def _wait_until_ready(self, daemon: Daemon) -> None:
-        daemon.wait_until(lambda: (self.folder / "docker.sock").exists() and self.call("version").status == 0)
+    def answers(self) -> bool:
+        """Whether dockerd serves its client."""
+        return (self.folder / "docker.sock").exists() and super().answers()
 
     def _with_ranges(self, command: list[str]) -> list[str]:
         """Let dockerd see /etc/subuid and /etc/subgid with our range; the host's files stay as they are."""

@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.engines.daemon import Daemon
@@ -71,7 +72,7 @@ def write_storage_conf(folder: Path) -> Path:
     return path
 
 
-class Engine:
+class Engine(ABC):
     """One engine with its scratch folder.
 
     `tag` is in the names of its cgroups. `container_cgroup` tells the cgroups of containers from those that
@@ -117,26 +118,43 @@ class Engine:
 
     # -- to be said by each engine -----------------------------------------------------------------------
 
+    @abstractmethod
     def command(self, *words: str) -> list[str]:
         """The command line of the client for these words."""
-        raise NotImplementedError
 
+    @abstractmethod
     def start(self) -> None:
         """Start what runs in the background, import the image."""
-        raise NotImplementedError
+
+    def answers(self) -> bool:
+        """Whether its daemon serves the client."""
+        return self.call("version").status == 0
+
+    def start_daemon(self, command: list[str], log: str) -> None:
+        """Start its daemon, which logs to this file of the scratch folder, and wait until it answers."""
+        self.daemon = Daemon(command, self.env, self.folder / log)
+        self.daemon.wait_until(self.answers)
+
+    def restart(self, number: int, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """End the daemon with this signal, do something, start it again."""
+        assert self.daemon
+        self.daemon.end(number)
+        meanwhile()
+        self.daemon.start_again()
+        self.daemon.wait_until(self.answers)
 
     def stop(self) -> None:
         """Stop what runs in the background."""
         if self.daemon:
             self.daemon.stop()
 
+    @abstractmethod
     def remove_containers(self) -> None:
         """Remove all containers, running or not."""
-        raise NotImplementedError
 
+    @abstractmethod
     def state_directories(self) -> list[Path]:
         """Where the runtime keeps its state when this engine calls it."""
-        raise NotImplementedError
 
     def own_processes(self) -> set[int]:
         """The pids of its daemons, which may be others after a restart."""

@@ -21,24 +21,11 @@ from tests.support.netns import NetworkNamespace
 from tests.support.runtime import Container, Runtime, wait_for
 from tests.support.terminal import ConsoleSocket
 
-pytestmark = pytest.mark.needs_root
+pytestmark = [pytest.mark.needs_root, pytest.mark.usefixtures("criu")]
 
 CAP_SYS_RESOURCE = 24
 #: The controller that has the pids limit; on cgroup v2 all are in one place.
 PIDS = "" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "pids"
-
-
-@pytest.fixture(autouse=True)
-def criu(runtime: Runtime) -> Path:
-    """The criu that works here, in PATH."""
-    return tool.put_in_path(runtime)
-
-
-@pytest.fixture
-def images(runtime: Runtime) -> Iterator[Path]:
-    """Where the images go."""
-    yield beside(runtime) / "images"
-    shutil.rmtree(beside(runtime))
 
 
 def process_of(pid: int) -> str:

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGKILL
 
 import pytest
 
-from tests.support import criu as tool
 from tests.support import footprint
 from tests.support.checkpointed import COUNTER, Named, beside, counting, goes_on, mounted
 from tests.support.netns import NetworkNamespace
@@ -23,20 +20,7 @@ from tests.support.payload import REPOSITORY
 from tests.support.runtime import Runtime, wait_for
 from tests.support.terminal import ConsoleSocket
 
-pytestmark = pytest.mark.needs_root
-
-
-@pytest.fixture(autouse=True)
-def criu(runtime: Runtime) -> Path:
-    """The criu that works here, in PATH."""
-    return tool.put_in_path(runtime)
-
-
-@pytest.fixture
-def images(runtime: Runtime) -> Iterator[Path]:
-    """Where the images go."""
-    yield beside(runtime) / "images"
-    shutil.rmtree(beside(runtime))
+pytestmark = [pytest.mark.needs_root, pytest.mark.usefixtures("criu")]
 
 
 def test_a_container_that_gives_a_mount_the_name_of_another(runtime: Runtime, images: Path) -> None:
