@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tests.support import footprint
 from tests.support.bundle import Bundle
 from tests.support.runtime import Container, Runtime, wait_for
 
@@ -65,3 +66,9 @@ def mounted(pid: int) -> list[tuple[str, str, bool]]:
         words = own.split()
         found.append((words[4], rest.split()[0], "ro" in words[5].split(",")))
     return sorted(found)
+
+
+def process_of(pid: int) -> str:
+    """What tells one process from all others."""
+    entry = footprint.stat_of(pid)
+    return f"{pid} {entry[3]}" if entry else ""
