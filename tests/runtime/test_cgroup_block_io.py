@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.test_cgroups import V2, limited, value
-from tests.runtime.test_update import held, with_json
 from tests.support.bundle import Bundle
+from tests.support.limits import V2, held, limited, value
 from tests.support.runtime import Runtime
+from tests.support.updating import with_json
 
 THROTTLES = {
     "throttleReadBpsDevice": ("read_bps_device", "rbps"),

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.test_cgroups import V2, limited, only_v1, value
+from tests.support.limits import V2, limited, only_v1, value
 from tests.support.runtime import Runtime, wait_for
 
 #: Huge pages of 2 MB that the kernel may take from other memory while a test wants them.

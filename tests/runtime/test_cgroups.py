@@ -10,23 +10,8 @@ from typing import Any
 import pytest
 
 from tests.support import footprint
-from tests.support.bundle import Bundle
-from tests.support.runtime import Container, Runtime, wait_for
-
-V2 = os.path.isfile("/sys/fs/cgroup/cgroup.controllers")
-only_v1 = pytest.mark.skipif(V2, reason="this host has cgroup v2")
-
-
-def limited(runtime: Runtime, **resources: Any) -> Bundle:
-    """A bundle with these resources."""
-    bundle = runtime.bundle().sleeper()
-    bundle.linux["resources"] = resources
-    return bundle
-
-
-def value(container: Container, controller: str, file: str) -> str:
-    """What a file of the container's cgroup says."""
-    return (container.cgroup(controller) / file).read_text().strip()
+from tests.support.limits import V2, limited, only_v1, value
+from tests.support.runtime import Runtime, wait_for
 
 
 @only_v1

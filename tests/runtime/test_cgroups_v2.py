@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.test_cgroups import V2, limited
+from tests.support.limits import V2, limited
 from tests.support.runtime import Runtime, wait_for
 
 pytestmark = pytest.mark.skipif(not V2, reason="this host has cgroup v1")

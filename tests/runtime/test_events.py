@@ -19,12 +19,10 @@ import pytest
 
 from tests.runtime.test_cgroup_block_io import disk, with_disk
 from tests.runtime.test_cgroup_limits_bite import huge_pages
-from tests.runtime.test_cgroups import V2, limited, only_v1, value
-from tests.runtime.test_update import SWAP
+from tests.support.limits import SWAP, V2, M, limited, only_v1, value
 from tests.support.patience import patient
 from tests.support.runtime import Container, Running, Runtime, wait_for
 
-M = 1 << 20
 NS = 10**9
 MEMORY = {"limit": 32 * M, **({"swap": 32 * M} if SWAP else {})}
 __all__ = ["disk", "huge_pages"]

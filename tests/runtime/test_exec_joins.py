@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.test_cgroups import V2
 from tests.runtime.test_labels import CURRENT, a_label, profile, with_apparmor, with_selinux
 from tests.runtime.test_seccomp import argument, rule
 from tests.support.bundle import Bundle
+from tests.support.limits import V2
 from tests.support.runtime import Container, Runtime, wait_for
 from tests.support.seccomp_agent import agent
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.test_update import limits_of, update
 from tests.support.bundle import Bundle
 from tests.support.payload import REPOSITORY
 from tests.support.resctrl import Resctrl
 from tests.support.runtime import Container, Runtime
+from tests.support.updating import limits_of, update
 
 #: pyrunc that finds resctrl at the first word; with a second, it kills itself right after making a directory there.
 GIVEN = """

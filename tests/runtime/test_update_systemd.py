@@ -9,11 +9,11 @@ import pytest
 
 from tests.runtime.test_systemd_cgroup import limited, show, systemctl, unit_of, with_systemd
 from tests.runtime.test_systemd_cgroup import waiting as waiting_twice
-from tests.runtime.test_update import held, obstacle, saved, update, with_json
+from tests.support.limits import M, held
 from tests.support.runtime import Container, Runtime
+from tests.support.updating import obstacle, saved, update, with_json
 
 pytestmark = with_systemd
-M = 1 << 20
 
 
 @pytest.fixture
