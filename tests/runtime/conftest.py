@@ -1,14 +1,17 @@
-"""Fixtures of several modules: a container that waits, a folder of the host to mount, criu and its images."""
+"""Fixtures of several modules: what containers wait or are made with, and criu with its images."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import criu as tool
+from tests.support import footprint
+from tests.support.bundle import Bundle
 from tests.support.checkpointed import beside
 from tests.support.runtime import Container, Runtime
 
@@ -41,3 +44,21 @@ def sleeper(runtime: Runtime) -> Iterator[Container]:
     with runtime.running(runtime.bundle().sleeper()) as container:
         container.says("ready")
         yield container
+
+
+@pytest.fixture
+def with_init(runtime: Runtime) -> Iterator[Any]:
+    """Make and start containers that have an init."""
+    made: list[Container] = []
+
+    def make(bundle: Bundle, *flags: str, **how: Any) -> Container:
+        container = runtime.container(bundle)
+        made.append(container)
+        container.create("--init", *flags, **how).ok()
+        container.start().ok()
+        return container
+
+    yield make
+    for container in made:
+        container.delete("--force")
+    footprint.reap()

@@ -85,9 +85,9 @@ _MANAGED = _runtime(
 
 #: As an ordinary user: what such a container is refused or granted otherwise than root's.
 _ROOTLESS = _runtime(
-    "cgroup_limits_bite cgroups concurrency events hooks init_process lifecycle pause_resume ps run"
-    " seccomp_and_init state_and_list systemd_cgroup terminal update update_devices update_failures update_inside"
-    " update_order update_systemd"
+    "cgroup_limits_bite cgroups concurrency events hooks init_process init_rights init_services init_start"
+    " init_terminal lifecycle pause_resume ps run seccomp_and_init state_and_list systemd_cgroup terminal"
+    " update update_devices update_failures update_inside update_order update_systemd"
 )
 
 _PODMAN = tuple(
