@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import criu as tool
 from tests.support import footprint
+from tests.support.bad_input import Case
 from tests.support.bundle import Bundle
 from tests.support.checkpointed import beside
 from tests.support.runtime import Container, Runtime
@@ -62,3 +63,19 @@ def with_init(runtime: Runtime) -> Iterator[Any]:
     for container in made:
         container.delete("--force")
     footprint.reap()
+
+
+@pytest.fixture
+def case(runtime: Runtime) -> Case:
+    """What a test of bad input works on."""
+    return Case(runtime)
+
+
+@pytest.fixture
+def nothing_is_left(case: Case) -> Iterator[None]:
+    """The host is the same after each test of bad input, `delete` not being called by the test."""
+    before: list[footprint.Footprint] = []
+    case.before = lambda: before.append(case.runtime.footprint(case.bundle))  # type: ignore[attr-defined]
+    yield
+    assert before, "the test did not take its snapshot"
+    before[0].assert_unchanged()

@@ -113,8 +113,8 @@ _LABELS = {
 #: What is left out with --short: it is about the command line, config.json, paths or one process, and has met no other
 #: result on another kind of host.
 ALIKE = _runtime(
-    "bad_input completion delete_anything descriptors exec_terminal hostile_images masked_paths mount_options mounts"
-    " old_mounts process root rootfs_propagation seccomp several_containers terminal"
+    "bad_bundles bad_ids bad_input bad_moments completion delete_anything descriptors exec_terminal hostile_images"
+    " masked_paths mount_options mounts old_mounts process root rootfs_propagation seccomp several_containers terminal"
 )
 
 PARTS = (
