@@ -12,11 +12,12 @@ credentials(7), user_namespaces(7). The pieces, in the order in which they have 
 from __future__ import annotations
 
 from errno import EINVAL, EPERM, EROFS
+from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG
 from struct import pack
 
 from pyrunc.config.annotations import keeps_groups
 from pyrunc.kernel.constants import AT_EMPTY_PATH, PR_SET_NO_NEW_PRIVS, STATX_TYPE, STATX_UID
-from pyrunc.kernel.structs import STATX_AT_MODE, STATX_AT_RDEV, STATX_AT_UID, STATX_SIZE
+from pyrunc.kernel.structs import STATX_AT_MODE, STATX_AT_UID, STATX_SIZE
 from pyrunc.linux.namespaces import is_new
 from pyrunc.plan.program import ANY, BITS, EQ
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from pyrunc.config.spec import Config, IDMapping, User
     from pyrunc.plan.host import Host
-    from pyrunc.plan.program import Program
+    from pyrunc.plan.program import Label, Program, Register
     from pyrunc.validate.report import Report
 
 #: The umask of a process whose config gives none, as with the peers.
@@ -34,7 +35,8 @@ UMASK: Final = 0o022
 #: (gid_t)-1: chown(2) takes it as "leave unchanged".
 NO_ID: Final = 0xFFFF_FFFF
 
-_MEMORY_DEVICES: Final = 1
+#: The bit of st_mode that character and block devices have, and pipes, sockets, files and directories have not.
+_DEVICE: Final = S_IFBLK & S_IFCHR
 
 
 def check(config: Config, host: Host, report: Report) -> None:
@@ -81,29 +83,28 @@ def setgroups_denied(config: Config, host: Host) -> bool:
 def plan_stdio_owner(config: Config, host: Host, program: Program) -> None:
     """Emit fchown(2) of stdin, stdout and stderr to the container's user.
 
-    A pipe or terminal made by root cannot be opened again by another user, as `> /dev/stdout` does. The memory
-    devices (/dev/null, /dev/zero, ...) are never touched: they may be the host's own. Nor is a regular file
-    on stdin, which is somebody's data.
+    A pipe, socket or written file made by root cannot be opened again by another user, as `> /dev/stdout` does; nor
+    can the container's own terminal. Nothing else that the caller has there is given away: a device (the terminal or
+    a disk of the host, /dev/null) and a directory serve others too, and a file on stdin is somebody's data.
     """
     uid = _user(config).get("uid", 0)
     if uid == 0:
         return
     status = program.buffer(STATX_SIZE)
     value = program.register()
+    own_terminal = bool(config["process"].get("terminal"))
     for fd, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
-        done, other = program.label(), program.label()
+        done, give = program.label(), program.label()
         program.call(
             "statx", fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_UID, status, step=f"look at {name}",
             tolerate=ANY, otherwise=done,
         )  # fmt: skip
         program.load(value, status + STATX_AT_UID, 4)
         program.branch(value, EQ, uid, done, f"{name} is the user's already")
-        program.load(value, status + STATX_AT_MODE, 2)
-        # S_IFREG and S_IFSOCK have this bit, S_IFCHR, S_IFIFO, S_IFDIR and S_IFBLK have not.
-        program.branch(value, BITS, 0o100000, other if fd else done, f"{name} is a file")
-        program.load(value, status + STATX_AT_RDEV, 4)
-        program.branch(value, EQ, _MEMORY_DEVICES, done, f"{name} is a memory device such as /dev/null")
-        program.place(other)
+        if not own_terminal:
+            program.load(value, status + STATX_AT_MODE, 2)
+            _plan_kind(program, value, fd, name, give, done)
+        program.place(give)
         # Refused for what another user or namespace owns or is read-only: the program may never need it.
         step = f"give {name} to uid {uid}"
         program.call(
@@ -111,6 +112,19 @@ def plan_stdio_owner(config: Config, host: Host, program: Program) -> None:
         )
         program.place(done)
     program.release(value)
+
+
+def _plan_kind(program: Program, mode: Register, fd: int, name: str, give: Label, keep: Label) -> None:
+    """Emit going to `give` or `keep` by what is on stdio, told from the bits that only some kinds of file have."""
+    program.branch(mode, BITS, _DEVICE, keep, f"{name} is a device")
+    program.branch(mode, BITS, S_IFIFO, give, f"{name} is a pipe")
+    if fd == 0:
+        other = program.label()
+        program.branch(mode, BITS, S_IFDIR, other, f"{name} is a socket or directory")
+        program.jump(keep)
+        program.place(other)
+    program.branch(mode, BITS, S_IFREG, give, f"{name} is a {'file or ' if fd else ''}socket")
+    program.jump(keep)
 
 
 def plan_user(config: Config, host: Host, program: Program) -> None:
