@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import scratch
+from tests.support import payload, scratch
 from tests.support.cgroups import enter
 from tests.support.interpreter import make_image
 
@@ -46,3 +46,16 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         for stream in (process.stdout, process.stderr):
             if stream:
                 stream.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A small root for chroot(2), with the payload in it."""
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:3]:  # pytest's folders are closed to other users
+        if parent.stat().st_mode & 0o5 != 0o5 and parent != Path("/"):
+            parent.chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "testify").write_bytes(payload.testify().read_bytes())
+    (tmp_path / "bin" / "testify").chmod(0o755)
+    return tmp_path
