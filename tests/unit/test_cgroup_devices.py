@@ -14,18 +14,37 @@ from pyrunc.linux.cgroups.devices import allowlist_v1, program_v2, rules
 
 ACCESSES = ["".join(c for c in "rwm" if c in s) for s in ("r", "w", "m", "rw", "rm", "wm", "rwm")]
 NUMBERS = st.sampled_from([None, -1, 0, 1, 3, 5, (1 << 32) - 1])
-RULES = st.lists(
-    st.fixed_dictionaries(
-        {
-            "allow": st.booleans(),
-            "type": st.sampled_from([None, "a", "b", "c"]),
-            "major": NUMBERS,
-            "minor": NUMBERS,
-            "access": st.sampled_from(ACCESSES),
-        }
-    ),
-    max_size=8,
+RULE = st.fixed_dictionaries(
+    {
+        "allow": st.booleans(),
+        "type": st.sampled_from([None, "a", "b", "c"]),
+        "major": NUMBERS,
+        "minor": NUMBERS,
+        "access": st.sampled_from(ACCESSES),
+    }
 )
+#: What engines send first, which the rule above hardly ever is.
+ALL = st.fixed_dictionaries(
+    {
+        "allow": st.booleans(),
+        "type": st.sampled_from([None, "a"]),
+        "major": st.sampled_from([None, -1]),
+        "minor": st.sampled_from([None, -1]),
+        "access": st.just("rwm"),
+    }
+)
+RULES = st.lists(RULE | ALL, max_size=8)
+#: What may be used though no rule asks for it (config-linux.md "Default Devices"; runc adds ptys and tunnels).
+DEVICES = {
+    ("c", 1, 3),
+    ("c", 1, 5),
+    ("c", 1, 7),
+    ("c", 1, 8),
+    ("c", 1, 9),
+    ("c", 5, 0),
+    ("c", 5, 2),
+    ("c", 10, 200),
+}
 #: Numbers the rules name, and one they do not (10:200, 136, 1:5... come from the default rules).
 MAJORS = (0, 1, 3, 5, 10, 136, 4095, (1 << 32) - 1)
 MINORS = (0, 1, 3, 5, 200, (1 << 20) - 1, (1 << 32) - 1)
@@ -33,16 +52,31 @@ POINTS = [(kind, major, minor) for kind in "bc" for major in MAJORS for minor in
 
 
 def told_by(devices: list[dict[str, Any]], kind: str, major: int, minor: int) -> int:
-    """What is allowed, straight from the specification: for each kind of access the last rule decides."""
+    """What is allowed, from config-linux.md: entries apply in the listed order, so the last that matches decides.
+
+    One that denies everything, or none at all, says nothing about the default devices: those may be used then.
+    """
     allowed = 0
-    default = [{"allow": a, "type": t, "major": x, "minor": y, "bits": b} for a, t, x, y, b in rules.DEFAULT]
-    for rule in [*devices, *default]:
-        bits = rule.get("bits") or sum({"m": 1, "r": 2, "w": 4}[letter] for letter in rule["access"])
-        if (rule["type"] or "a") not in ("a", kind):
-            continue
-        if rule["major"] not in (None, -1, major) or rule["minor"] not in (None, -1, minor):
-            continue
-        allowed = allowed | bits if rule["allow"] else allowed & ~bits
+    for bit, letter in ((1, "m"), (2, "r"), (4, "w")):
+        for rule in reversed(devices):
+            everything = (rule["type"] or "a", rule["access"]) == ("a", "rwm")
+            everything = everything and rule["major"] in (None, -1) and rule["minor"] in (None, -1)
+            if everything and not rule["allow"]:
+                last = None
+                break
+            if (
+                letter in rule["access"]
+                and (rule["type"] or "a") in ("a", kind)
+                and rule["major"] in (None, -1, major)
+                and rule["minor"] in (None, -1, minor)
+            ):
+                last = rule["allow"]
+                break
+        else:
+            last = None
+        if last is None:
+            last = letter == "m" or (kind, major, minor) in DEVICES or (kind, major) == ("c", 136)
+        allowed |= bit if last else 0
     return allowed
 
 
@@ -196,7 +230,19 @@ def test_what_v1_can_hold(base: bool) -> None:
     assert planned[0] == ("devices.allow" if base else "devices.deny", "a")
 
 
-def test_default_rules_are_always_there() -> None:
+def test_an_explicit_denial_of_a_default_device_holds() -> None:
+    deny = {"allow": False, "type": "c", "major": 1, "minor": 5, "access": "rw"}
+    for whole in (True, False):
+        normal = rules.table(rules.rules([deny, {"allow": whole, "access": "rwm"}, deny]))
+        assert normal.get(("c", 1, 5), normal["c", -1, -1]) == rules.MKNOD
+        assert normal.get(("c", 1, 3), normal["c", -1, -1]) == rules.EVERYTHING
+        assert allowlist_v1.writes(normal, None), "v1 holds it"
+    assert ("c", 1, 5) not in rules.table(rules.rules([deny])), "what any other node may"
+    with pytest.raises(PyruncError, match='deny no "m"'):
+        allowlist_v1.writes(rules.table(rules.rules([{**deny, "access": "rwm"}])), None)
+
+
+def test_default_rules_are_there_after_everything_is_denied() -> None:
     normal = rules.table(rules.rules([{"allow": False, "access": "rwm"}]))
     assert normal["c", 1, 3] == rules.EVERYTHING
     assert normal["c", 136, -1] == rules.EVERYTHING

@@ -73,7 +73,8 @@ def writes(normal: Table, current: str | None) -> Writes:
     raise PyruncError(
         "linux.resources.devices: cgroup v1 cannot hold these rules: some narrow ones allow what a wider one "
         "denies and others deny what a wider one allows",
-        remedy="list only what is allowed after one rule that denies everything, or the other way round",
+        remedy="list only what is allowed after one rule that denies everything, or the other way round; in the "
+        'first case deny no "m", for by default every node may be made',
         code="unsupported",
     )
 

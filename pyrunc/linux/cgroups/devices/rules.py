@@ -24,7 +24,7 @@ MKNOD, READ, WRITE = 1, 2, 4
 EVERYTHING: Final = MKNOD | READ | WRITE
 #: A major or minor number that stands for every number.
 ANY: Final = -1
-#: What every container may use whatever its rules say, as under runc: make (not open) any node; null,
+#: What a container may use unless its rules say otherwise, as under runc: make (not open) any node; null,
 #: zero, full, random, urandom, tty; pseudo-terminals and their multiplexer; network tunnels.
 DEFAULT: Final[Sequence[Rule]] = (
     (True, "c", ANY, ANY, MKNOD),
@@ -60,27 +60,26 @@ def rule_fault(rule: Mapping[str, Any]) -> str:
 
 
 def rules(devices: Iterable[Mapping[str, Any]]) -> list[Rule]:
-    """The rules of `linux.resources.devices`, in order, followed by the default ones.
+    """The rules of `linux.resources.devices`, in order, with the default ones among them.
 
-    A rule for type `a` is one for each type.
+    A rule for type `a` is one for each type. The default ones stand right behind the last rule that denies everything,
+    with which engines begin and mean no default device; without one, before all others. The peers append them, so
+    that a default device which the configuration denies by name is allowed again, against the listed order.
     """
-    found: list[Rule] = []
+    found: list[Rule] = [*DEFAULT]
     for device in devices:
         access = 0
         for letter in device.get("access") or "":
             access |= _BITS[letter]
         major, minor = device.get("major"), device.get("minor")
-        for kind in _TYPES[device.get("type") or "a"]:
-            found.append(
-                (
-                    device["allow"],
-                    kind,
-                    ANY if major is None else major,
-                    ANY if minor is None else minor,
-                    access,
-                )
-            )
-    found += DEFAULT
+        major, minor = (ANY if major is None else major), (ANY if minor is None else minor)
+        kinds = _TYPES[device.get("type") or "a"]
+        if (device["allow"], len(kinds), major, minor, access) == (False, 2, ANY, ANY, EVERYTHING):
+            # Nothing before it counts any more.
+            found = [*DEFAULT]
+            continue
+        for kind in kinds:
+            found.append((device["allow"], kind, major, minor, access))
     return found
 
 
