@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,9 +12,15 @@ from typing import Any
 
 import pytest
 
+from pyrunc.linux.cgroups import tree
+from pyrunc.linux.cgroups.manager import choose
+from pyrunc.linux.cgroups.v1 import freezer
 from tests.support import payload, scratch
+from tests.support.cgroup_v1 import HOST, below_cgroups
 from tests.support.cgroups import enter
 from tests.support.interpreter import make_image
+
+COUNT = itertools.count()
 
 
 @pytest.fixture
@@ -59,3 +68,37 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "bin" / "testify").write_bytes(payload.testify().read_bytes())
     (tmp_path / "bin" / "testify").chmod(0o755)
     return tmp_path
+
+
+@pytest.fixture
+def top() -> Iterator[str]:
+    """A place of one's own in the hierarchies of cgroup v1; whatever is in it at the end is killed and removed."""
+    path = f"/pyrunc-test-{os.getpid()}-{next(COUNT)}"
+    yield path
+    left = below_cgroups(path)
+    for directory in left:
+        if "freezer" in directory:
+            freezer.thaw_all(directory)
+        for pid in tree.pids(directory):
+            os.kill(pid, signal.SIGKILL)
+    for directory in left:
+        tree.remove(directory)
+
+
+@pytest.fixture
+def make(top: str) -> Iterator[Callable[..., Any]]:
+    """Make a manager with its cgroups on cgroup v1, one for each call."""
+    made = []
+
+    def make(resources: dict[str, Any] | None = None, name: str = "box") -> Any:
+        config: Any = {"linux": {"resources": resources or {}, "cgroupsPath": f"{top}/{name}"}}
+        manager = choose(config, "id", HOST, rootless=False)
+        manager.create()
+        made.append(manager)
+        manager.apply(resources or {})
+        return manager
+
+    yield make
+    for manager in made:
+        manager.kill()
+        manager.remove()
