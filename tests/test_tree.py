@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "plan.talk": {"kernel", "plan.program"},
     "linux": {"config", "kernel", "plan.program", "plan.talk", "validate"},
     "plan.host": {"kernel", "linux"},
-    "plan.build": {"kernel", "linux", "plan.program", "plan.talk"},
+    "plan.build": {"config", "kernel", "linux", "plan.program", "plan.talk"},
     "plan.exec": {"kernel", "linux", "plan.program", "plan.talk"},
     "store": {"config", "kernel", "plan.host"},
     "spawn": {"kernel", "linux", "plan.program", "plan.talk"},

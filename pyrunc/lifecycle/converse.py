@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pyrunc.config import CREATE_RUNTIME, PRESTART
 from pyrunc.config.annotations import hook_files
 from pyrunc.kernel.procfs import own_pid
 from pyrunc.lifecycle.home import home_of
@@ -48,8 +49,8 @@ def converse(container: Container, undo: Undo) -> None:
         container.hooks_reached = True
         state = state_document(container.record, CREATING).encode()
         files = hook_files(config.get("annotations"), prepared.bundle)
-        hooks.run_hooks("prestart", listed.get("prestart") or (), state, prepared.bundle, files)
-        hooks.run_hooks("createRuntime", listed.get("createRuntime") or (), state, prepared.bundle, files)
+        hooks.run_hooks(PRESTART, listed.get(PRESTART) or (), state, prepared.bundle, files)
+        hooks.run_hooks(CREATE_RUNTIME, listed.get(CREATE_RUNTIME) or (), state, prepared.bundle, files)
     talk.go()
     if prepared.choices.asks_pid:
         talk.expect(SAY_REACHED, PID)

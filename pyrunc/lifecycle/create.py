@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from pyrunc.config import POSTSTOP
 from pyrunc.config.annotations import hook_files
 from pyrunc.lifecycle.container import Container
 from pyrunc.lifecycle.converse import converse
@@ -150,5 +151,5 @@ def _poststop(request: Request, container: Container) -> None:
     if container.hooks_reached:
         state = state_document(record, STOPPED).encode()
         files = hook_files(record.annotations, record.bundle)
-        for warning in hooks.run_poststop(record.hooks.get("poststop") or (), state, record.bundle, files):
+        for warning in hooks.run_poststop(record.hooks.get(POSTSTOP) or (), state, record.bundle, files):
             request.log.warning(warning)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from errno import EBUSY
 
+from pyrunc.config import POSTSTOP
 from pyrunc.errors import KernelError, NotFound, PyruncError
 from pyrunc.lifecycle.kill import kill_cgroup
 from pyrunc.lifecycle.liveness import PATIENCE, open_process, wait_end
@@ -148,7 +149,7 @@ def destroy(store: Store, directory: Directory, record: Record, log: Log) -> Non
         from pyrunc.linux import intel_rdt
 
         intel_rdt.remove(record.intel_rdt)
-    if record.hooks.get("poststop"):
+    if record.hooks.get(POSTSTOP):
         _run_poststop(record, log)
     _remove(directory)
 
@@ -217,5 +218,5 @@ def _run_poststop(record: Record, log: Log) -> None:
     # runtime.md "Lifecycle", step 13: a failure is a warning, the remaining hooks still run.
     state = state_document(record, STOPPED).encode()
     files = hook_files(record.annotations, record.bundle)
-    for warning in run_poststop(record.hooks["poststop"], state, record.bundle, files):
+    for warning in run_poststop(record.hooks[POSTSTOP], state, record.bundle, files):
         log.warning(warning)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pyrunc.config import POSTSTOP
 from pyrunc.errors import PyruncError
 from pyrunc.lifecycle.failure import saved_config
 from pyrunc.lifecycle.sharing import homes_of_living
@@ -52,5 +53,5 @@ def end_without_record(store: Store, directory: Directory, log: Log) -> None:
         log.warning(
             "its resctrl group, if it has one of its own, was left: who made it is not known any more"
         )
-    if (config.get("hooks") or {}).get("poststop"):
+    if (config.get("hooks") or {}).get(POSTSTOP):
         log.warning("its poststop hooks were not run: the state to give them is lost")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from stat import S_IMODE
 
+from pyrunc.config import CREATE_RUNTIME, PRESTART
 from pyrunc.config.annotations import hook_files
 from pyrunc.errors import PyruncError
 from pyrunc.kernel.mountinfo import mounts, mounts_of
@@ -266,8 +267,8 @@ class _Progress:
             container.hooks_reached = True
             state = state_document(record, CREATING).encode()
             files = hook_files(prepared.config.get("annotations"), prepared.bundle)
-            hooks.run_hooks("prestart", listed.get("prestart") or (), state, prepared.bundle, files)
-            hooks.run_hooks("createRuntime", listed.get("createRuntime") or (), state, prepared.bundle, files)
+            hooks.run_hooks(PRESTART, listed.get(PRESTART) or (), state, prepared.bundle, files)
+            hooks.run_hooks(CREATE_RUNTIME, listed.get(CREATE_RUNTIME) or (), state, prepared.bundle, files)
 
 
 def _end_children() -> None:

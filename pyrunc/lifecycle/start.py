@@ -7,6 +7,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET
 from _socket import socket as Socket
 from time import monotonic
 
+from pyrunc.config import POSTSTART
 from pyrunc.config.annotations import wants_init
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.lifecycle.failure import saved_config, word
@@ -207,7 +208,7 @@ def _name_of(pid: int) -> str:
 
 def run_poststart(record: Record, pidfd: int) -> None:
     """Run the poststart hooks; where one fails the container is stopped (runtime.md, step 9)."""
-    listed = record.hooks.get("poststart")
+    listed = record.hooks.get(POSTSTART)
     if not listed:
         return
     from pyrunc.config.annotations import hook_files
@@ -215,7 +216,7 @@ def run_poststart(record: Record, pidfd: int) -> None:
 
     try:
         files = hook_files(record.annotations, record.bundle)
-        run_hooks("poststart", listed, state_document(record, RUNNING).encode(), record.bundle, files)
+        run_hooks(POSTSTART, listed, state_document(record, RUNNING).encode(), record.bundle, files)
     except PyruncError:
         _end(pidfd)
         raise

@@ -14,6 +14,7 @@ import os
 from errno import EINVAL, ESRCH
 from struct import pack
 
+from pyrunc.config import POSTSTOP, START_CONTAINER
 from pyrunc.config.annotations import hook_files
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import (
@@ -82,7 +83,7 @@ def run_poststop(
     hooks: Sequence[Hook], state: bytes, bundle: str = ".", files: tuple[str, str] = KEEP
 ) -> list[str]:
     """Run all poststop hooks. Failures are returned as warnings (runtime.md "Lifecycle", step 13)."""
-    return _run_all("poststop", hooks, state, bundle, files, to_the_end=True)
+    return _run_all(POSTSTOP, hooks, state, bundle, files, to_the_end=True)
 
 
 def _run_all(
@@ -155,7 +156,7 @@ def plan_hooks(
     completed by `explain_hook_failure`. A startContainer hook without an environment of its own gets that of
     `process`, as with runc; any other an empty one.
     """
-    inherited = (process.get("env") or ()) if kind == "startContainer" else ()
+    inherited = (process.get("env") or ()) if kind == START_CONTAINER else ()
     kept = program.buffer(OUTPUT_SIZE)
     for index, hook in enumerate(hooks):
         _plan_hook(program, f"error running {kind} hook #{index}", f"hooks.{kind}[{index}]", hook,

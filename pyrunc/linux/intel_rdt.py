@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 ROOT: Final = "/"
 #: Directories of the file system that are no groups.
 RESERVED: Final = ("info", "mon_data", "mon_groups")
+MONITORING: Final = "enableMonitoring"
 #: The properties that say which group is meant, not what is in it.
-_PLACE: Final = ("closID", "enableMonitoring")
+PLACE: Final = ("closID", MONITORING)
+#: Those that say what is in it, in the order in which they are written.
+SHARES: Final = ("l3CacheSchema", "memBwSchema", "schemata")
 #: Resources whose shares are decimal numbers; those of the others are masks in hexadecimal.
 BANDWIDTH: Final = ("MB", "SMBA")
 
@@ -93,8 +96,8 @@ def lines(wanted: IntelRdt) -> list[str]:
     if bandwidth:
         # The one property gives way to the other as a whole, also where it names more caches.
         cache = "\n".join([line for line in cache.split("\n") if not line.startswith("MB:")])
-    texts = (cache, bandwidth, own)
-    return [text for text in texts if text]
+    texts = {"l3CacheSchema": cache, "memBwSchema": bandwidth, "schemata": own}
+    return [texts[name] for name in SHARES if texts[name]]
 
 
 def merged(wanted: IntelRdt, change: IntelRdt) -> dict[str, Any]:
@@ -128,7 +131,7 @@ class Group:
                 code="invalid-config",
             )
         self.directory = mount if closid == ROOT else f"{mount}/{closid or container_id}"
-        monitored = wanted.get("enableMonitoring", False)
+        monitored = wanted.get(MONITORING, False)
         self.monitor = f"{self.directory}/mon_groups/{container_id}" if monitored else ""
         self.will_make = not os.path.isdir(self.directory)
         self._made: list[str] = []
@@ -316,7 +319,7 @@ def update(wanted: IntelRdt, change: IntelRdt, container_id: str, push: Push) ->
     `push` is given functions that put back what was there. Other containers with the same closID get them, too.
     Raises PyruncError.
     """
-    place: Any = {key: value for key, value in wanted.items() if key in _PLACE}
+    place: Any = {key: value for key, value in wanted.items() if key in PLACE}
     group = Group(mount_point(), {**place, **change}, container_id)
     lock = os.open(group.mount, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from errno import EBADF
 
+from pyrunc.config import CREATE_CONTAINER, START_CONTAINER
 from pyrunc.kernel.constants import CLOSE_RANGE_CLOEXEC, PR_SET_NAME, SOCK_CLOEXEC
 from pyrunc.linux import (
     capabilities,
@@ -127,12 +128,12 @@ def compile_program(
     slave = terminal.plan_console(config, host, program, root)
     say(program, HOOKS, "tell the runtime that it may run its hooks")
     hear(program, "wait for the hooks of the runtime")
-    if (config.get("hooks") or {}).get("createContainer"):
+    if (config.get("hooks") or {}).get(CREATE_CONTAINER):
         # As runc: these hooks find the root file system in their working directory, before it becomes `/`.
         program.call(
             "fchdir", root, step="enter the root for the createContainer hooks", of="hooks.createContainer"
         )
-    _plan_hooks(config, "createContainer", program)
+    _plan_hooks(config, CREATE_CONTAINER, program)
     rootfs.plan_switch(config, host, program, root)
     _plan_inside(config, host, program, late, proc)
     # What is before must not be seen by the container, should init stay with it.
@@ -151,7 +152,7 @@ def compile_program(
     if config["process"].get("noNewPrivileges") and bpf:
         # As late as can be, for it must allow all that follows; but a hook in the container is under it too.
         _plan_filter(config, choices, program, bpf)
-    _plan_hooks(config, "startContainer", program)
+    _plan_hooks(config, START_CONTAINER, program)
     # Last of all, so that an init of the container's own has no more rights than its process.
     if early:
         from pyrunc.linux import init_process
@@ -332,7 +333,7 @@ def _plan_wait(choices: Choices, program: Program) -> None:
 def _plan_hooks(config: Config, kind: Literal["createContainer", "startContainer"], program: Program) -> None:
     listed = (config.get("hooks") or {}).get(kind)
     if listed:
-        state = program.inherit("hook-state" if kind == "createContainer" else "start-hook-state")
+        state = program.inherit("hook-state" if kind == CREATE_CONTAINER else "start-hook-state")
         output = program.inherit("hook-output")
         files = hooks.slots(config, program)
         hooks.plan_hooks(

@@ -72,6 +72,8 @@ def test_order(runtime: Runtime, bundle: Bundle, diary: Diary) -> None:
     assert diary.lines() == created + started
     container.delete().ok()
     assert diary.lines() == created + started + ["poststop 1", "poststop 2"]
+    announced = json.loads(runtime.verb("features").ok().out)["hooks"]
+    assert list(dict.fromkeys(line.split()[0] for line in diary.lines())) == announced
 
 
 def test_poststart_comes_after_the_program(runtime: Runtime, bundle: Bundle, diary: Diary) -> None:

@@ -16,7 +16,9 @@ from referencing.jsonschema import DRAFT4
 from pyrunc.cli import features, spec
 from pyrunc.config.example import example
 from pyrunc.errors import PyruncError
-from pyrunc.linux.mounts.options import parse
+from pyrunc.linux.cgroups import resources
+from pyrunc.linux.mounts.options import OPTIONS, parse
+from pyrunc.validate import check
 from pyrunc.validate._accept import accept
 from pyrunc.validate.basics import version_major
 from tests.support.payload import REPOSITORY
@@ -102,14 +104,7 @@ def test_features_in_full() -> None:
     document = features.document()
     linux = document["linux"]
     assert no_null(document)
-    assert document["hooks"] == [
-        "prestart",
-        "createRuntime",
-        "createContainer",
-        "startContainer",
-        "poststart",
-        "poststop",
-    ]
+    assert set(document["hooks"]) == set(schema_of_hooks())
     assert linux["cgroup"] == dict.fromkeys(("v1", "v2", "systemd", "systemdUser", "rdma"), True)
     assert linux["seccomp"]["enabled"]
     assert linux["seccomp"]["supportedFlags"] == linux["seccomp"]["knownFlags"]
@@ -124,6 +119,47 @@ def test_features_in_full() -> None:
     assert len(linux["memoryPolicy"]["modes"]) == 7
     assert {type(text) for text in document["annotations"].values()} == {str}
     assert all(document["annotations"]) and document["annotations"]["pyrunc.version"]
+
+
+def schema_of_hooks() -> dict[str, Any]:
+    """The kinds of hooks that our schema lets pass."""
+    schema: Any = json.loads((REPOSITORY / "specs" / "config.schema.json").read_text())
+    found: dict[str, Any] = schema["properties"]["hooks"]["properties"]
+    return found
+
+
+def test_features_tell_what_the_code_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What carries a property out is gone, and so is its announcement."""
+
+    def said(*path: str) -> Any:
+        found: Any = features.document()
+        for name in path:
+            found = found[name]
+        return found
+
+    for room, switches in (
+        ("apparmor", [("apparmor", "enabled")]),
+        ("selinux", [("selinux", "enabled")]),
+        ("net_devices", [("netDevices", "enabled")]),
+        ("intel_rdt", [("intelRdt", "enabled"), ("intelRdt", "schemata"), ("intelRdt", "monitoring")]),
+    ):
+        rest = tuple(entry for entry in check.SELDOM if entry[0] != room)
+        with monkeypatch.context() as without:
+            without.setattr(check, "SELDOM", rest)
+            assert not any(said("linux", *switch) for switch in switches), room
+        assert all(said("linux", *switch) for switch in switches), room
+    monkeypatch.setattr(check, "ROOMS", tuple(room for room in check.ROOMS if room != "seccomp"))
+    assert not said("linux", "seccomp", "enabled")
+    monkeypatch.setattr(resources, "CONTROLLERS", resources.CONTROLLERS - {"rdma"})
+    assert not said("linux", "cgroup", "rdma")
+    monkeypatch.setattr(features, "KINDS", ("cgroupfs", "disabled"))
+    assert not said("linux", "cgroup", "systemd")
+    monkeypatch.setattr(
+        features, "OPTIONS", {word: kind for word, kind in OPTIONS.items() if "idmap" not in word}
+    )
+    assert not said("linux", "mountExtensions", "idmap", "enabled")
+    monkeypatch.setattr(features, "FAMILIES", {})
+    assert said("annotations", "org.opencontainers.runc.checkpoint.enabled") == "false"
 
 
 def test_features_hold_nothing_else() -> None:
