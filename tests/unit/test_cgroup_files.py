@@ -1,6 +1,6 @@
 """Which files of a cgroup get which text, where no host of ours has them: a folder with plain files of these names.
 
-That the kernel takes such texts is shown where it has the files (tests/kernel: test_cgroup_v1_limits.py, test_cgroup_v2.py).
+That the kernel takes such texts is shown where it has the files (tests/kernel/test_cgroup_v1_limits.py and _v2.py).
 """
 
 from __future__ import annotations
