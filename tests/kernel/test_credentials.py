@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -98,35 +99,46 @@ def test_unmapped_user_in_an_unknown_namespace() -> None:
 
 
 def test_stdio_owner(tmp_path: Path) -> None:
-    """Pipes and written files go to the user; /dev/null, and a file on stdin, stay."""
+    """Pipes, sockets and written files go to the user, and his own terminal; what else the caller has there stays."""
     file = tmp_path / "file"
     file.write_text("x")
     null = os.stat("/dev/null")
     reader, writer = os.pipe()
+    ours, theirs = socket.socketpair()
+    master, slave = os.openpty()
     cases = [
-        (0, os.open(file, os.O_RDONLY), 0),
-        (1, os.open(file, os.O_RDWR), 1000),
-        (1, os.open("/dev/null", os.O_RDWR), 0),
-        (0, os.open("/dev/zero", os.O_RDWR), 0),
-        (2, writer, 1000),
-        (0, reader, 1000),
+        (0, os.open(file, os.O_RDONLY), 0, False),
+        (1, os.open(file, os.O_RDWR), 1000, False),
+        (0, os.open(tmp_path, os.O_RDONLY), 0, False),
+        (2, os.open(tmp_path, os.O_RDONLY), 0, False),
+        (1, os.open("/dev/null", os.O_RDWR), 0, False),
+        (2, writer, 1000, False),
+        (0, reader, 1000, False),
+        (0, ours.detach(), 1000, False),
+        (1, theirs.detach(), 1000, False),
+        (0, os.dup(slave), 0, False),
+        (2, os.dup(slave), 0, False),
+        (1, slave, 1000, True),
     ]
-    for number, fd, owner in cases:
+    for number, fd, owner, terminal in cases:
+        group = os.fstat(fd).st_gid
         os.fchown(fd, 0, -1) if fd in (reader, writer) else None
+        given = config(user={"uid": 1000, "gid": 7}, terminal=terminal)
         program = init.begin()
         slot = program.inherit("stdio")
         for other in (0, 1, 2):
             program.call("dup3", program.inherit("null"), other, 0, step="stdio from /dev/null")
         program.call("dup3", slot, number, 0, step="attach")
-        credentials.plan_stdio_owner(config(user={"uid": 1000, "gid": 5}), HOST, program)
+        credentials.plan_stdio_owner(given, HOST, program)
         program.call("exit_group", 0, step="exit")
         empty = os.open("/dev/null", os.O_RDWR)
         outcome = init.run(program, 0, {"stdio": fd, "null": empty})
         os.close(empty)
-        assert outcome.failure == "" and (os.fstat(fd).st_uid, os.fstat(fd).st_gid) == (owner, 0), number
+        assert outcome.failure == "" and (os.fstat(fd).st_uid, os.fstat(fd).st_gid) == (owner, group), number
         if stat.S_ISREG(os.fstat(fd).st_mode):
             os.fchown(fd, 0, 0)
         os.close(fd)
+    os.close(master)
     assert (os.stat("/dev/null").st_uid, os.stat("/dev/null").st_mode) == (null.st_uid, null.st_mode)
 
 
