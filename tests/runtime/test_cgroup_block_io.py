@@ -87,10 +87,41 @@ def test_weight(runtime: Runtime) -> None:
     with runtime.running(limited(runtime, blockIO={"weight": 500})) as container:
         if not V2:
             assert value(container, "blkio", "blkio.bfq.weight") == "500"
-        elif os.path.exists(f"/sys/fs/cgroup/{container.id}/io.bfq.weight"):
+        elif (container.cgroup() / "io.bfq.weight").exists():
             assert value(container, "", "io.bfq.weight") == "default 500"
         else:
             assert value(container, "", "io.weight") == "default 4950"
+
+
+def test_a_weight_that_only_bfq_holds(runtime: Runtime, disk: tuple[int, int]) -> None:
+    """Its files take 1 to 1000, io.weight what 10 to 1000 become; where there is no BFQ, the lower ones are refused."""
+    numbers = dict(zip(("major", "minor"), disk, strict=True))
+    by_device = {"weightDevice": [{**numbers, "weight": 9}]}
+    with runtime.running(limited(runtime, blockIO={"weight": 10})) as container:
+        bfq = not V2 or (container.cgroup() / "io.bfq.weight").exists()
+        file = "blkio/blkio.bfq.weight" if not V2 else "io.bfq.weight" if bfq else "io.weight"
+        before = held(container, file)
+        outcome = with_json(container, {"blockIO": {"weight": 5}})
+        if bfq:
+            outcome.ok()
+            assert held(container, file) == ["5" if not V2 else "default 5"]
+        else:
+            outcome.fails("linux.resources.blockIO.weight: is 5", "io.weight", "use 10 to 1000")
+            with_json(container, {"blockIO": by_device}).fails(
+                "blockIO.weightDevice[0].weight: is 9", "io.weight"
+            )
+            assert held(container, file) == before
+    bundle = limited(runtime, blockIO={"weight": 5})
+    footprint = runtime.footprint(bundle)
+    if bfq:
+        with runtime.running(bundle) as container:
+            assert held(container, file) == ["5" if not V2 else "default 5"]
+    else:
+        runtime.run(bundle).fails("linux.resources.blockIO.weight: is 5", "io.weight", "use 10 to 1000")
+        runtime.run(limited(runtime, blockIO=by_device)).fails(
+            "blockIO.weightDevice[0].weight: is 9", "io.weight"
+        )
+    footprint.assert_unchanged()
 
 
 def test_weight_of_a_device(runtime: Runtime, disk: tuple[int, int]) -> None:

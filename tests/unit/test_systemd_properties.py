@@ -49,6 +49,11 @@ NEW, OLD = 257, 239
         ({"pids": {"limit": 0}}, {"TasksMax": 1}),
         ({"pids": {"limit": -1}}, {"TasksMax": INFINITY}),
         ({"blockIO": {"weight": 10}}, {"IOWeight": 1}),
+        ({"blockIO": {"weight": 1}}, {"IOWeight": 1}),  # BFQ's alone, written by pyrunc
+        (
+            {"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "weight": 9}]}},
+            {"IODeviceWeight": [("/dev/block/8:0", 1)]},
+        ),
         ({"blockIO": {"weight": 1000}}, {"IOWeight": 10000}),
         (
             {"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "weight": 1000}]}},
@@ -154,6 +159,10 @@ def test_the_quota_that_pyrunc_writes_is_the_one_that_systemd_writes(
     asked = {"cpu": {"quota": quota, "period": period, "shares": 5}, "pids": {"limit": 5}}
     assert rounded(asked) == {"cpu": {"quota": expected, "period": period, "shares": 5}, "pids": {"limit": 5}}
     assert asked["cpu"]["quota"] == quota
+
+
+def test_the_lowest_weight_that_systemd_takes_on_cgroup_v1() -> None:
+    assert of_resources_v1({"blockIO": {"weight": 1}}, NEW) == {"BlockIOWeight": ("t", 10)}
 
 
 def test_bit_mask() -> None:

@@ -79,8 +79,8 @@ def _runtime(names: str) -> tuple[str, ...]:
 
 #: With systemd as the cgroup manager: what makes, joins, limits, freezes or removes cgroups.
 _MANAGED = _runtime(
-    "cgroups cgroups_v2 cgroup_limits_bite concurrency default_device_rules events lifecycle pause_resume ps run"
-    " state_and_list update update_devices update_failures update_inside update_order"
+    "cgroups cgroups_v2 cgroup_block_io cgroup_limits_bite concurrency default_device_rules events lifecycle"
+    " pause_resume ps run state_and_list update update_devices update_failures update_inside update_order"
 )
 
 #: As an ordinary user: what such a container is refused or granted otherwise than root's.

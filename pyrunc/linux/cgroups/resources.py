@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 #: How engines written in Go say -1 in the unsigned `memory.swappiness`: leave it alone.
 SWAPPINESS_UNSET: Final = (1 << 64) - 1
-#: The highest weight that the kernel takes (cgroup-v1/blkio-controller.rst); where the lowest is 1 or 10 it tells.
-WEIGHT_MAX: Final = 1000
+#: The weights of config-linux.md, which are those of cgroup-v1/blkio-controller.rst. BFQ takes lower ones, down to 1;
+#: whether it is there, only the cgroup tells.
+WEIGHT_MIN, WEIGHT_MAX = 10, 1000
 #: The rates of `blockIO`, with what follows "blkio.throttle." in cgroup v1, and the key of io.max in cgroup v2.
 THROTTLES: Final = {
     "throttleReadBpsDevice": ("read_bps_device", "rbps"),
@@ -142,7 +143,7 @@ def _check_block(block: Resources, report: Report) -> None:
     for path, values in ((where, block), *entries):
         for name in ("weight", "leafWeight"):
             if (values.get(name) or 0) > WEIGHT_MAX:
-                report.error(f"{path}.{name}", f"is {values[name]}", f"use 10 to {WEIGHT_MAX}")
+                report.error(f"{path}.{name}", f"is {values[name]}", f"use {WEIGHT_MIN} to {WEIGHT_MAX}")
     for name in THROTTLES:
         for index, entry in enumerate(block.get(name) or ()):
             rate = entry.get("rate")

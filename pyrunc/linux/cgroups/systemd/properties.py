@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pyrunc.config.annotations import SYSTEMD_PROPERTY
 from pyrunc.errors import PyruncError
-from pyrunc.linux.cgroups.resources import pids_limit
+from pyrunc.linux.cgroups.resources import WEIGHT_MIN, pids_limit
 from pyrunc.linux.cgroups.v2.conversion import cpu_weight, io_weight, swap_max
 
 TYPE_CHECKING = False
@@ -155,7 +155,7 @@ def of_resources_v1(resources: Resources, version: int) -> Properties:
         found["CPUShares"] = ("t", shares)
     found |= _quota(cpu.get("quota") or 0, cpu.get("period") or 0, version)
     if weight := (resources.get("blockIO") or {}).get("weight"):
-        found["BlockIOWeight"] = ("t", weight)
+        found["BlockIOWeight"] = ("t", max(weight, WEIGHT_MIN))
     tasks = pids_limit(resources)
     if tasks is not None:
         found["TasksMax"] = _maximum(tasks)
@@ -223,10 +223,11 @@ _THROTTLES: Final = (
 
 def _io(values: Resources) -> Properties:
     found: Properties = {}
+    # A lower one is BFQ's alone: pyrunc writes it to BFQ's file, or refuses it where there is none.
     if weight := values.get("weight"):
-        found["IOWeight"] = ("t", io_weight(weight))
+        found["IOWeight"] = ("t", io_weight(max(weight, WEIGHT_MIN)))
     weights = [
-        (_block(entry), io_weight(entry["weight"]))
+        (_block(entry), io_weight(max(entry["weight"], WEIGHT_MIN)))
         for entry in values.get("weightDevice") or ()
         if entry.get("weight")
     ]

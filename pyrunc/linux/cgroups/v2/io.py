@@ -6,7 +6,7 @@ import os
 
 from pyrunc.errors import PyruncError
 from pyrunc.linux.cgroups.files import write_device
-from pyrunc.linux.cgroups.resources import THROTTLES
+from pyrunc.linux.cgroups.resources import THROTTLES, WEIGHT_MAX, WEIGHT_MIN
 from pyrunc.linux.cgroups.v2.conversion import io_weight
 
 TYPE_CHECKING = False
@@ -40,10 +40,10 @@ def limit(home: str, values: Resources) -> None:
 def _weight(weight: int, bfq: bool, name: str) -> int:
     if bfq:
         return weight
-    if weight < 10:
+    if weight < WEIGHT_MIN:
         raise PyruncError(
             f"linux.resources.blockIO.{name}: is {weight}, which io.weight cannot hold",
-            remedy="use 10 to 1000",
+            remedy=f"use {WEIGHT_MIN} to {WEIGHT_MAX}",
             code="unsupported",
         )
     return io_weight(weight)
