@@ -44,6 +44,10 @@ def word(error: StepFailed, config: Config, root: int = -1) -> PyruncError:
         from pyrunc.linux.mounts.explain import explain
 
         error.remedy = explain(error.path, config, error.number)
+    elif error.path.startswith("linux.devices"):
+        from pyrunc.linux import devices
+
+        error.remedy = devices.explain(error.step, error.number)
     elif error.path == "process.apparmorProfile":
         from pyrunc.linux import apparmor
 

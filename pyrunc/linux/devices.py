@@ -25,9 +25,16 @@ from pyrunc.kernel.constants import (
     O_RDWR,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
+    STATX_BASIC_STATS,
     STATX_TYPE,
 )
-from pyrunc.kernel.structs import OPEN_HOW_SIZE, STATX_AT_MODE, STATX_AT_RDEV, STATX_SIZE
+from pyrunc.kernel.structs import (
+    OPEN_HOW_SIZE,
+    STATX_AT_MODE,
+    STATX_AT_RDEV,
+    STATX_AT_SIZE,
+    STATX_SIZE,
+)
 from pyrunc.linux.mounts.facts import destination_of, is_bind
 from pyrunc.linux.mounts.points import STRAIGHT, Points
 from pyrunc.linux.namespaces import has
@@ -58,6 +65,7 @@ LINKS: Final = {
     "stderr": "/proc/self/fd/2",
 }
 KINDS: Final = {"c": S_IFCHR, "u": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
+_BIND: Final = "bind-mount the host's device"
 MAJOR_MAX: Final = (1 << 12) - 1
 MINOR_MAX: Final = (1 << 20) - 1
 
@@ -95,13 +103,22 @@ def check(config: Config, host: Host, report: Report) -> None:
                 report.error(f"{where}.{name}", f"{owner} is not a {name}")
 
 
+def explain(step: str, number: int) -> str:
+    """What to do about errno `number` from a step of this room."""
+    if number == EEXIST:
+        return "remove it from the image, or leave the device out"
+    if number == ENOENT and step.startswith(_BIND):
+        return "in a user namespace the host's node is bind-mounted: it must exist on the host"
+    return ""
+
+
 def path_of(device: Device) -> str:
     """The clean absolute path of a device."""
     return destination_of({"destination": device["path"]})
 
 
 def plan(config: Config, host: Host, program: Program, root: Register) -> None:
-    """Emit the default devices and links, and the devices of the config, which win over defaults.
+    """Emit the default devices and links, and the devices of the config. They and mounts win over defaults.
 
     Where the config bind-mounts /dev it belongs to whoever made it, and no defaults are added.
     """
@@ -112,15 +129,14 @@ def plan(config: Config, host: Host, program: Program, root: Register) -> None:
         # Neither can nodes be made nor can the host's be mounted.
         return
     mounts = config.get("mounts") or ()
-    taken = {path_of(device) for device in devices}
     listed = [destination_of(mount) for mount in mounts]
-    places = taken.union(listed)
+    places = {path_of(device) for device in devices}.union(listed)
     # The modes below are meant as they are; a umask would take from them.
     program.call("umask", 0, step="set the umask for device nodes")
     if not any(is_bind(mount) for mount, path in zip(mounts, listed, strict=True) if path == "/dev"):
         holder, _ = points.parent("/dev/null", step="open /dev", of="linux.devices")
         for name, (major, minor) in DEFAULTS.items():
-            if f"/dev/{name}" not in taken:
+            if f"/dev/{name}" not in places:
                 place = (points, holder, name, f"/dev/{name}", "linux.devices")
                 if user:
                     _plan_bind(*place, S_IFCHR, major, minor)
@@ -189,9 +205,13 @@ def _plan_node(
     plan_verify(program, holder, name, kind, major, minor, different, step, of)
     program.jump(done)
     program.place(different)
-    program.fail(EEXIST, f"{step} ({_numbers(kind, major, minor)}): a different file", of)
+    _plan_refuse(program, path, kind, major, minor, of)
     program.place(done)
     program.release(made)
+
+
+def _plan_refuse(program: Program, path: str, kind: int, major: int, minor: int, of: str) -> None:
+    program.fail(EEXIST, f"make the device {path} ({_numbers(kind, major, minor)}): a different file", of)
 
 
 def _numbers(kind: int, major: int, minor: int) -> str:
@@ -208,7 +228,7 @@ def _plan_bind(
     The node keeps its owner and mode, which are the host's.
     """
     program = points.program
-    step = f"bind-mount the host's device {path}"
+    step = f"{_BIND} {path}"
     tree, point = program.register(), program.register()
     fine, different = program.label(), program.label()
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
@@ -220,11 +240,33 @@ def _plan_bind(
     program.place(fine)
     points.change(tree, set_=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, step=step, of=of)
     program.call("mknodat", holder, name, S_IFREG | 0o666, 0, step=step, of=of, tolerate=(EEXIST,))
-    program.call(
-        "openat2", holder, name, points.how(O_PATH, STRAIGHT), OPEN_HOW_SIZE, step=step, of=of, into=point
-    )
+    # A symbolic link is opened itself, to be refused as any other file.
+    how = points.how(O_PATH | O_NOFOLLOW, STRAIGHT)
+    program.call("openat2", holder, name, how, OPEN_HOW_SIZE, step=step, of=of, into=point)
+    fine, different = program.label(), program.label()
+    _plan_is_empty(program, point, fine, step, of)
+    plan_verify(program, point, "", kind, major, minor, different, step, of)
+    program.jump(fine)
+    program.place(different)
+    _plan_refuse(program, path, kind, major, minor, of)
+    program.place(fine)
     points.move(tree, point, step=step, of=of)
     points.close(tree, point)
+
+
+def _plan_is_empty(program: Program, point: Register, empty: Label, step: str, of: str) -> None:
+    """Emit going to `empty` if `point` is an empty regular file: one made for the mount, here or by an engine."""
+    status = program.buffer(STATX_SIZE)
+    found = program.register()
+    other = program.label()
+    program.call("statx", point, "", AT_EMPTY_PATH, STATX_BASIC_STATS, status, step=step, of=of)
+    program.load(found, status + STATX_AT_MODE, 2)
+    # Of the types only that of regular files has none of these bits.
+    program.branch(found, BITS, 0o170000 & ~S_IFREG, other)
+    program.load(found, status + STATX_AT_SIZE, 8)
+    program.branch(found, EQ, 0, empty)
+    program.place(other)
+    program.release(found)
 
 
 def plan_verify(

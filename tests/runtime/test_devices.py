@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.bundle import Bundle
 from tests.support.runtime import Runtime
 
 pytestmark = pytest.mark.needs_root
@@ -118,28 +120,66 @@ def test_bad_devices(runtime: Runtime, device: dict[str, Any]) -> None:
     before.assert_unchanged()
 
 
-@pytest.mark.parametrize("kind", ["file", "other-device", "link"])
-def test_another_file_at_the_path(runtime: Runtime, kind: str) -> None:
+def with_zero(runtime: Runtime, mapped: bool) -> tuple[Bundle, Path]:
+    """A bundle that lists /dev/zero, on the /dev of its image; where that is."""
+    bundle = runtime.bundle().without_mount("/dev", "/dev/pts", "/dev/shm")
+    bundle.linux["devices"] = [{"path": "/dev/zero", "type": "c", "major": 1, "minor": 5}]
+    if mapped:
+        bundle.map_ids().give_rootfs(200000, 200000)
+    return bundle, bundle.rootfs / "dev" / "zero"
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["host-ids", "mapped"])
+@pytest.mark.parametrize("kind", ["file", "other-device", "fifo", "link", "directory"])
+def test_another_file_at_the_path(runtime: Runtime, kind: str, mapped: bool) -> None:
     """config-linux.md: a different file at the path MUST fail (runc and crun take any)."""
-    bundle = runtime.bundle()
-    bundle.linux["devices"] = [{"path": "/area/device", "type": "c", "major": 1, "minor": 5}]
-    place = bundle.rootfs / "area" / "device"
+    bundle, place = with_zero(runtime, mapped)
     if kind == "file":
-        place.write_text("")
+        place.write_text("mine")
     elif kind == "link":
         place.symlink_to("/dev/null")
+    elif kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "directory":
+        place.mkdir()
     else:
         os.mknod(place, 0o20666, os.makedev(1, 3))
     before = runtime.footprint(bundle)
-    runtime.run(bundle).fails("/area/device")
+    runtime.run(bundle).fails(
+        "make the device /dev/zero (character device 1:5): a different file", "remove it from the image"
+    )
     before.assert_unchanged()
 
 
-def test_the_same_device_at_the_path(runtime: Runtime) -> None:
-    bundle = runtime.bundle()
-    bundle.linux["devices"] = [{"path": "/area/device", "type": "c", "major": 1, "minor": 5}]
-    os.mknod(bundle.rootfs / "area" / "device", 0o20666, os.makedev(1, 5))
-    assert runtime.ask(bundle, "open /area/device r")["open /area/device r"] == 0
+@pytest.mark.parametrize("mapped", [False, True], ids=["host-ids", "mapped"])
+def test_the_same_device_at_the_path(runtime: Runtime, mapped: bool) -> None:
+    bundle, place = with_zero(runtime, mapped)
+    os.mknod(place, 0o20666, os.makedev(1, 5))
+    assert runtime.ask(bundle, "open /dev/zero r")["open /dev/zero r"] == 0
+
+
+def test_an_empty_file_is_a_mount_point_for_a_mapped_device(runtime: Runtime) -> None:
+    """Where nodes are bind-mounted, engines that unpack images without privileges leave one for each."""
+    bundle, place = with_zero(runtime, True)
+    place.touch()
+    assert runtime.ask(bundle, "stat /dev/zero")["stat /dev/zero"]["rdev"] == [1, 5]
+
+
+def test_a_device_of_the_image_is_covered_only_by_the_same_one(runtime: Runtime) -> None:
+    """The default devices of a user namespace are held to the same."""
+    bundle, place = with_zero(runtime, True)
+    del bundle.linux["devices"]
+    os.mknod(place, 0o20666, os.makedev(1, 3))
+    runtime.run(bundle).fails("/dev/zero (character device 1:5): a different file")
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["host-ids", "mapped"])
+def test_a_mount_in_place_of_a_default_device(runtime: Runtime, mapped: bool) -> None:
+    """`docker run -v /dev/urandom:/dev/random`: what the configuration mounts there is what the container has."""
+    bundle = runtime.bundle().bind("/dev/urandom", "/dev/random")
+    if mapped:
+        bundle.map_ids()
+    assert runtime.ask(bundle, "stat /dev/random")["stat /dev/random"]["rdev"] == [1, 9]
 
 
 def test_mapped_owner_of_a_device(runtime: Runtime) -> None:

@@ -115,7 +115,8 @@ def test_structures_are_those_of_the_headers(tmp_path: Path) -> None:
     ours = {name: value for name, value in vars(structs).items() if name.isupper()}
     lines = []
     for name in ours:
-        kind, _, member = name.removesuffix("_SIZE").partition("_AT_")
+        kind, _, member = name.partition("_AT_")
+        kind = kind if member else kind.removesuffix("_SIZE")
         structure, prefix = STRUCTURES[kind]
         place = MEMBERS.get(name, prefix + member.lower())
         what = f"offsetof({structure}, {place})" if member else f"sizeof({structure})"
