@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 STATUSES: Final = (
     ("0", "Success."),
     ("1", "Failure, also of the command line. One line on standard error, one entry in the log."),
-    ("128+N", "`run`: signal N ended the container's process."),
-    ("other", "`run`: the exit status of the container's process."),
+    ("255", "The same for `exec`, whose process may well end with 1."),
+    ("128+N", "`run`, `exec` and `restore` without --detach: signal N ended the process."),
+    ("other", "`run`, `exec` and `restore` without --detach: the exit status of the process."),
+    ("130", "SIGINT ended pyrunc."),
+    ("141", "Nobody reads standard output any more; nothing is said."),
 )
 FILES: Final = (
     ("/run/pyrunc", "State of the containers of root, a directory for each."),

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 
 from pyrunc.cli.parse import boolean
-from pyrunc.errors import KernelError, PyruncError
+from pyrunc.errors import PyruncError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cli.options import Value, Values
     from pyrunc.store.store import Store
 
@@ -30,26 +28,6 @@ def absolute(path: Value) -> str:
     Joined only: taking ".." out by the letter would mean another directory behind a symbolic link.
     """
     return os.path.join(os.getcwd(), str(path)) if path else ""
-
-
-def document(path: str) -> tuple[Any, str]:
-    """The JSON document in the file `path`, or on standard input for "-"; and what errors call the file.
-
-    Raises KernelError, Rejected.
-    """
-    from pyrunc.config.load import load_json, read_all
-
-    source = "standard input" if path == "-" else path
-    try:
-        # Not only regular files: `<(…)` of a shell is a pipe.
-        file = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
-        try:
-            raw = read_all(file, source)
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise KernelError.of(f"read {source}", error) from None
-    return load_json(raw, source), source
 
 
 def manager_kind(settings: Values) -> str:

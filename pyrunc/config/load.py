@@ -108,6 +108,24 @@ def read_all(file: int, path: str, expected: int = 4096) -> bytes:
     return b"".join(parts)
 
 
+def load_document(path: str) -> tuple[Any, str]:
+    """The JSON value that an operator names: in the file `path`, or on standard input for "-"; and what errors call it.
+
+    Raises KernelError, and what `read_all` and `load_json` do.
+    """
+    source = "standard input" if path == "-" else path
+    try:
+        # Not only regular files: `<(…)` of a shell is a pipe.
+        file = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            raw = read_all(file, source)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise KernelError.of(f"read {source}", error) from None
+    return load_json(raw, source), source
+
+
 def load_json(raw: bytes, source: str) -> Any:
     """The value of the JSON text `raw`; `source` names it in errors.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pyrunc.config.load import load_json, read
-from pyrunc.errors import KernelError, PyruncError, Rejected
+from pyrunc.config.load import load_document
+from pyrunc.errors import PyruncError, Rejected
 from pyrunc.linux.capabilities import NUMBERS
 from pyrunc.validate.report import Problem
 
@@ -144,12 +144,9 @@ def process_of(request: ExecRequest, config: Config) -> Process:
 
 
 def _from_file(path: str, config: Config) -> Process:
-    try:
-        found: Any = load_json(read(path), path)
-    except OSError as error:
-        raise KernelError.of(f"open {path}", error) from None
+    found, source = load_document(path)
     if not isinstance(found, dict):
-        raise Rejected([Problem("", "is no JSON object")], path)
+        raise Rejected([Problem("", "is no JSON object")], source)
     process: Any = found
     own: Any = config["process"]
     for name in INHERITED:

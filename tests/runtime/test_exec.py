@@ -230,6 +230,16 @@ def test_process_file(container: Container) -> None:
     assert sorted(said["env"]) == sorted([PATH, "ONLY=this", "HOME=/root"])
 
 
+def test_a_pipe_is_a_process_file(container: Container) -> None:
+    """As `--process <(…)` of a shell gives."""
+    reader, writer = os.pipe()
+    os.write(writer, json.dumps({"cwd": "/tmp", "args": ["testify", "cwd"]}).encode())
+    os.close(writer)
+    said = container.exec([], "--process", f"/dev/fd/{reader}", pass_fds=[reader]).ok().testimony
+    os.close(reader)
+    assert said["cwd"] == "/tmp"
+
+
 def test_what_a_file_leaves_out_is_the_containers(container: Container) -> None:
     """Limits and capabilities; but not noNewPrivileges, which who means false leaves out."""
     file = process_file(container, args=["testify", "caps", "--", "rlimits", "--", "nnp"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrunc.cli.options import ID, Command
-from pyrunc.cli.settings import document, store
+from pyrunc.cli.settings import store
 from pyrunc.errors import UsageError
 
 TYPE_CHECKING = False
@@ -18,7 +18,9 @@ def _mounts(settings: Values, values: Values, words: list[str], log: Log) -> int
     what, container_id, file = words
     if what not in ("add", "remove"):
         raise UsageError(f'mounts: "{what}" is not understood', remedy="write add or remove")
-    entries, source = document(file)
+    from pyrunc.config.load import load_document
+
+    entries, source = load_document(file)
     from pyrunc.lifecycle import running_mounts
 
     if what == "add":

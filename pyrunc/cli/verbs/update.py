@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrunc.cli.options import ID, Command, Option
-from pyrunc.cli.settings import document, store
+from pyrunc.cli.settings import store
 from pyrunc.errors import UsageError
 
 TYPE_CHECKING = False
@@ -43,7 +43,9 @@ def _update(settings: Values, values: Values, words: list[str], log: Log) -> int
         given = [name for name in (*_NUMBERS, *_SIZES, *_TEXTS, *_SHARES, *_OBSOLETE) if values[name]]
         if given:
             log.warning(f"ignored because of --resources: {', '.join([f'--{name}' for name in given])}")
-        resources, source = document(file)
+        from pyrunc.config.load import load_document
+
+        resources, source = load_document(file)
         shares: dict[str, Any] = {}
     else:
         source = "options"
