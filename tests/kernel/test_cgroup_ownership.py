@@ -1,4 +1,4 @@
-"""Who a container's cgroup belongs to where the kernel does not tell what to delegate (config-linux.md)."""
+"""Who a container's cgroup belongs to (config-linux.md "Cgroup ownership")."""
 
 from __future__ import annotations
 
@@ -49,6 +49,28 @@ def test_three_files_where_the_kernel_does_not_tell() -> None:
     done = subprocess.run([*command, path], cwd=REPOSITORY, stdout=subprocess.PIPE, check=True, timeout=60)
     expected = [".", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
     assert sorted(json.loads(done.stdout)) == expected
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_without_a_user_namespace(uid: int) -> None:
+    """The host's user owns it then; what is root's stays as it is."""
+    name = f"/pyrunc-test-{os.getpid()}-owned"
+    config: Any = {
+        "linux": {"cgroupsPath": name, "namespaces": [{"type": "cgroup"}]},
+        "mounts": [
+            {"destination": "/sys/fs/cgroup", "type": "cgroup2", "source": "cgroup", "options": ["rw"]}
+        ],
+        "process": {"user": {"uid": uid, "gid": 0}},
+    }
+    manager: Any = choose(config, "box", Layout((), layout().v2), rootless=False)
+    manager.create()
+    try:
+        assert os.stat(manager.home).st_uid == uid
+        owners = {file: os.stat(f"{manager.home}/{file}").st_uid for file in os.listdir(manager.home)}
+    finally:
+        manager.remove()
+    assert owners["cgroup.procs"] == owners["cgroup.subtree_control"] == owners["cgroup.threads"] == uid
+    assert owners["cgroup.max.depth"] == owners["cgroup.freeze"] == 0
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,25 @@ def test_delegation(runtime: Runtime, options: list[str]) -> None:
     assert owned == (listed & set(said[questions[2]]) if mine else set())
 
 
+@pytest.mark.needs_root
+@pytest.mark.parametrize("uid", [0, UID], ids=["root", "user"])
+def test_delegation_without_a_user_namespace(runtime: Runtime, uid: int) -> None:
+    """The spec asks for none: an ordinary user makes cgroups inside his own, and moves there; no limit is his."""
+    bundle = runtime.bundle().namespace("cgroup")
+    bundle.process["user"] = {"uid": uid, "gid": uid}
+    bundle.without_mount("/sys/fs/cgroup")
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", "rw")
+    top = "/sys/fs/cgroup"
+    questions = (f"mkdir {top}/own", f"open {top}/own/cgroup.procs w", f"open {top}/cgroup.max.depth w")
+    with runtime.running(bundle.ask(*questions, "sleep")) as container:
+        container.says("ready")
+        said = container.testimony
+        home = container.cgroup()
+        assert home.stat().st_uid == (home / "cgroup.procs").stat().st_uid == uid
+        assert (home / "cgroup.freeze").stat().st_uid == 0
+    assert [said[question] for question in questions] == [0, 0, {"errno": "EACCES"} if uid else 0]
+
+
 # -- cgroups of an ordinary user -------------------------------------------------------------------------
 
 

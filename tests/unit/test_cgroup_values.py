@@ -318,6 +318,27 @@ def test_delegation_goes_to_the_host_user_of_the_container() -> None:
         assert choose(full, "x", V2, rootless=False).owner == -1, change  # type: ignore[arg-type, attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("uid", "namespaces", "owner"),
+    [
+        (7, [{"type": "cgroup"}], 7),
+        (0, [{"type": "cgroup"}], -1),
+        (7, [], -1),
+        (7, [{"type": "cgroup", "path": "/proc/1/ns/cgroup"}], -1),
+        (7, [{"type": "cgroup"}, {"type": "user", "path": "/proc/9/ns/user"}], -1),
+    ],
+    ids=["user", "root", "no cgroup namespace", "a joined one", "joined user namespace"],
+)
+def test_delegation_without_id_mappings(uid: int, namespaces: list[dict[str, str]], owner: int) -> None:
+    mount = {"destination": "/sys/fs/cgroup", "type": "cgroup2", "source": "cgroup"}
+    user = {"user": {"uid": uid, "gid": 0}}
+    full: Any = {"linux": {"namespaces": namespaces}, "mounts": [mount], "process": user}
+    assert choose(full, "x", V2, rootless=False).owner == owner  # type: ignore[attr-defined]
+    assert choose(full, "x", V2, rootless=True).owner == -1  # type: ignore[attr-defined]
+    full["mounts"] = [{**mount, "options": ["ro"]}]
+    assert choose(full, "x", V2, rootless=False).owner == -1  # type: ignore[attr-defined]
+
+
 def test_mount_that_shows_part_of_a_hierarchy() -> None:
     assert _below("/docker/1/x", "/docker/1") == "/x"
     assert _below("/docker/1", "/docker/1") == "/"

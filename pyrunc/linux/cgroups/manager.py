@@ -219,13 +219,11 @@ def _delegate(config: Config, rootless: bool) -> int:
 
     config-linux.md "Cgroup ownership": so it is with a cgroup namespace of the container's own and a mount at
     /sys/fs/cgroup that is writable and has the source "cgroup". The spec does not ask for the type, but with another
-    one it would not be a mount of the cgroup file system.
+    one it would not be a mount of the cgroup file system. Nor does it ask for a user namespace.
     """
     linux = config.get("linux") or {}
-    mappings = linux.get("uidMappings") or ()
-    if rootless or not mappings:
-        return -1
-    own = any(entry["type"] == "cgroup" and not entry.get("path") for entry in linux.get("namespaces") or ())
+    namespaces = linux.get("namespaces") or ()
+    own = any(entry["type"] == "cgroup" and not entry.get("path") for entry in namespaces)
     writable = any(
         mount.get("type") in ("cgroup", "cgroup2")
         and mount.get("source") == "cgroup"
@@ -233,12 +231,14 @@ def _delegate(config: Config, rootless: bool) -> int:
         and not {"ro", "rro"} & set(mount.get("options") or ())
         for mount in config.get("mounts") or ()
     )
-    if not (own and writable):
+    if rootless or not (own and writable):
         return -1
     process = config.get("process")
     user = process["user"]["uid"] if process and "user" in process else 0
-    for mapping in mappings:
+    for mapping in linux.get("uidMappings") or ():
         first = mapping["containerID"]
         if first <= user < first + mapping["size"]:
             return int(mapping["hostID"] + user - first)
-    return -1
+    # In a user namespace it is not mapped, or that is joined, and the configuration does not tell whose it is there.
+    # Without one it is the host's, and root's the cgroup is already.
+    return -1 if any(entry["type"] == "user" for entry in namespaces) else user or -1
