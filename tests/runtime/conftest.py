@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.support import footprint
 from tests.support.bad_input import Case
 from tests.support.bundle import Bundle
 from tests.support.checkpointed import beside
+from tests.support.limits import V2
 from tests.support.runtime import Container, Runtime
 
 
@@ -79,3 +81,14 @@ def nothing_is_left(case: Case) -> Iterator[None]:
     yield
     assert before, "the test did not take its snapshot"
     before[0].assert_unchanged()
+
+
+@pytest.fixture
+def v2(runtime: Runtime) -> Runtime:
+    """The runtime on pure cgroup v2; on a hybrid host in a mount namespace that has nothing else."""
+    if not V2:
+        if os.geteuid() or not Path("/sys/fs/cgroup/unified").exists():
+            pytest.skip("this host has no cgroup v2")
+        view = 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
+        runtime.prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", view, "sh"]
+    return runtime

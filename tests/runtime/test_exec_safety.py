@@ -25,10 +25,10 @@ from pyrunc.lifecycle.liveness import wait_end
 from pyrunc.lifecycle.start import open_root
 from pyrunc.log import Log
 from pyrunc.store.store import Store
-from tests.runtime.test_exec_joins import pid_of, started
 from tests.runtime.test_seccomp import rule
 from tests.support import footprint
 from tests.support.bundle import Bundle
+from tests.support.exec import pid_of, started
 from tests.support.patience import patient
 from tests.support.runtime import Container, Running, Runtime, wait_for
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.test_exec_joins import started
 from tests.runtime.test_terminal import Screen, master_answers
+from tests.support.exec import started
 from tests.support.runtime import Container, Running, Runtime
 from tests.support.terminal import ConsoleSocket
 
