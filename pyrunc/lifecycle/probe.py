@@ -3,7 +3,8 @@
 It walks the features document (`pyrunc.cli.features`), so that nothing is probed that is not announced, and nothing
 announced that is not probed. Every answer is an attempt, not a look at a version number: namespaces are made and
 policies set by a child process that ends at once, options and flags are given to the kernel with an argument
-that it refuses only after it has understood them.
+that it refuses only after it has understood them, cgroups are made and removed (`pyrunc.lifecycle.probe_cgroups`, where
+also is what cannot be tried without a trace).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from pyrunc.kernel.constants import (
     SECCOMP_SET_MODE_FILTER,
 )
 from pyrunc.kernel.native import syscall
+from pyrunc.lifecycle.probe_cgroups import cgroup, resctrl
 from pyrunc.linux import capabilities, lsm, memory_policy, seccomp
-from pyrunc.linux.cgroups.layout import layout
 from pyrunc.linux.mounts.options import ATIME, ATTRIBUTES, IDMAP, NOT_ATIME, OPTIONS
 from pyrunc.linux.namespaces import KINDS
 
@@ -72,7 +73,7 @@ def probe(static: dict[str, Any]) -> dict[str, Any]:
         "linux": {
             "namespaces": _each(linux["namespaces"], _namespace),
             "capabilities": _each(linux["capabilities"], _capability),
-            "cgroup": {name: _answer(on, _cgroup(name)) for name, on in linux["cgroup"].items()},
+            "cgroup": {name: _answer(on, cgroup(name)) for name, on in linux["cgroup"].items()},
             "seccomp": {
                 "enabled": _answer(filters["enabled"], _seccomp_flag("SECCOMP_FILTER_FLAG_TSYNC")),
                 "actions": _each(filters["actions"], _seccomp_action),
@@ -82,7 +83,7 @@ def probe(static: dict[str, Any]) -> dict[str, Any]:
             },
             "apparmor": {"enabled": _answer(linux["apparmor"]["enabled"], _module(lsm.APPARMOR, "AppArmor"))},
             "selinux": {"enabled": _answer(linux["selinux"]["enabled"], _module(lsm.SELINUX, "SELinux"))},
-            "intelRdt": {name: _answer(on, _resctrl(name)) for name, on in linux["intelRdt"].items()},
+            "intelRdt": {name: _answer(on, resctrl(name)) for name, on in linux["intelRdt"].items()},
             "memoryPolicy": {
                 "modes": _each(linux["memoryPolicy"]["modes"], _memory_mode),
                 "flags": _each(linux["memoryPolicy"]["flags"], _memory_flag),
@@ -182,32 +183,6 @@ def _know_attribute(attributes: bytes) -> None:
             raise
 
 
-def _cgroup(name: str) -> Reason:
-    found = layout()
-    if name == "v1":
-        return "" if found.v1 else "no cgroup v1 hierarchy is mounted"
-    if name == "v2":
-        return "" if found.v2 else "cgroup2 is not mounted"
-    if name == "rdma":
-        hierarchies = [*found.v1, *([found.v2] if found.v2 else [])]
-        known = any("rdma" in hierarchy.controllers for hierarchy in hierarchies)
-        return "" if known else "no mounted hierarchy has the controller rdma"
-    return _systemd(user=name == "systemdUser")
-
-
-def _systemd(*, user: bool) -> Reason:
-    from pyrunc.linux.cgroups.systemd.systemd import Systemd
-
-    manager = Systemd(rootless=user)
-    try:
-        manager.version()
-    except PyruncError as error:
-        return str(error)
-    finally:
-        manager.close()
-    return ""
-
-
 def _seccomp_action(name: str) -> Reason:
     try:
         syscall("seccomp", SECCOMP_GET_ACTION_AVAIL, 0, ACTION_VALUES[name].to_bytes(4, "little"))
@@ -241,18 +216,6 @@ def _architecture(name: str) -> Reason:
 
 def _module(name: str, title: str) -> Reason:
     return "" if name in lsm.enabled() else f"{title} is not enabled on this host"
-
-
-def _resctrl(name: str) -> Reason:
-    from pyrunc.linux.intel_rdt import mount_point
-
-    try:
-        root = mount_point()
-    except PyruncError as error:
-        return str(error)
-    if name == "monitoring" and not os.path.isdir(f"{root}/mon_groups"):
-        return "this processor monitors nothing (no mon_groups)"
-    return ""
 
 
 def _memory_mode(name: str) -> Reason:
