@@ -1,6 +1,6 @@
 """What is made of the files of a cgroup, with texts as the kernel's documentation and other kernels have them.
 
-tests/runtime/test_events.py compares with the files of this kernel.
+tests/runtime/test_events_stats.py compares with the files of this kernel.
 """
 
 from __future__ import annotations
