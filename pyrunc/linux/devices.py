@@ -9,34 +9,27 @@ from __future__ import annotations
 
 from errno import EEXIST, EINVAL, EISDIR, ENOENT
 from os import makedev
-from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_IFREG
+from stat import S_IFBLK, S_IFCHR, S_IFIFO
 
 from pyrunc.kernel.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_REMOVEDIR,
     AT_SYMLINK_NOFOLLOW,
-    MOUNT_ATTR_NOEXEC,
-    MOUNT_ATTR_NOSUID,
     O_CLOEXEC,
     O_NOCTTY,
     O_NOFOLLOW,
     O_PATH,
     O_RDWR,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    STATX_BASIC_STATS,
     STATX_TYPE,
 )
 from pyrunc.kernel.structs import (
-    OPEN_HOW_SIZE,
     STATX_AT_MODE,
     STATX_AT_RDEV,
-    STATX_AT_SIZE,
     STATX_SIZE,
 )
 from pyrunc.linux.mounts.facts import destination_of, is_bind
-from pyrunc.linux.mounts.points import STRAIGHT, Points
+from pyrunc.linux.mounts.points import Points
 from pyrunc.linux.namespaces import has
 from pyrunc.plan.program import ANY, BITS, EQ, NE
 
@@ -65,16 +58,22 @@ LINKS: Final = {
     "stderr": "/proc/self/fd/2",
 }
 KINDS: Final = {"c": S_IFCHR, "u": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
-_BIND: Final = "bind-mount the host's device"
 MAJOR_MAX: Final = (1 << 12) - 1
 MINOR_MAX: Final = (1 << 20) - 1
 
 
 def check(config: Config, host: Host, report: Report) -> None:
     """Paths absolute, each once; numbers there and within what the kernel has room for."""
+    if config.get("linux", {}).get("devices") and are_bound(config, host) and not has(config, "mount"):
+        report.error(
+            "linux.devices",
+            "bind-mounted in a user namespace, devices need a mount namespace of the container",
+            'add {"type": "mount"} to linux.namespaces',
+        )
     seen: dict[str, int] = {}
     for index, device in enumerate(config.get("linux", {}).get("devices") or ()):
         where = f"linux.devices[{index}]"
+        known = len(report.problems)
         path, kind = device["path"], device["type"]
         if "\0" in path:
             report.error(f"{where}.path", "contains a NUL byte")
@@ -101,15 +100,24 @@ def check(config: Config, host: Host, report: Report) -> None:
             owner = device.get(name, 0)
             if not 0 <= owner < 0xFFFF_FFFF:  # type: ignore[operator]
                 report.error(f"{where}.{name}", f"{owner} is not a {name}")
+        if clean in host.nodes and len(report.problems) == known:
+            from pyrunc.linux import host_nodes
+
+            host_nodes.check_node(where, device, host.nodes[clean], config, report)
 
 
 def explain(step: str, number: int) -> str:
     """What to do about errno `number` from a step of this room."""
     if number == EEXIST:
         return "remove it from the image, or leave the device out"
-    if number == ENOENT and step.startswith(_BIND):
+    if number == ENOENT and step.startswith("bind-mount"):
         return "in a user namespace the host's node is bind-mounted: it must exist on the host"
     return ""
+
+
+def are_bound(config: Config, host: Host) -> bool:
+    """Whether the host's nodes are bind-mounted, because mknod(2) makes none in a user namespace."""
+    return has(config, "user") or host.rootless
 
 
 def path_of(device: Device) -> str:
@@ -124,9 +132,9 @@ def plan(config: Config, host: Host, program: Program, root: Register) -> None:
     """
     points = Points(program, root)
     devices = config.get("linux", {}).get("devices") or ()
-    user = has(config, "user") or host.rootless
-    if user and not has(config, "mount"):
-        # Neither can nodes be made nor can the host's be mounted.
+    bound = are_bound(config, host)
+    if bound and not has(config, "mount"):
+        # Neither can nodes be made nor can the host's be mounted. `check` has refused devices of the config.
         return
     mounts = config.get("mounts") or ()
     listed = [destination_of(mount) for mount in mounts]
@@ -137,27 +145,30 @@ def plan(config: Config, host: Host, program: Program, root: Register) -> None:
         holder, _ = points.parent("/dev/null", step="open /dev", of="linux.devices")
         for name, (major, minor) in DEFAULTS.items():
             if f"/dev/{name}" not in places:
-                place = (points, holder, name, f"/dev/{name}", "linux.devices")
-                if user:
-                    _plan_bind(*place, S_IFCHR, major, minor)
+                place = (holder, name, f"/dev/{name}", "linux.devices")
+                if bound:
+                    from pyrunc.linux import host_nodes
+
+                    host_nodes.plan_bind(points, f"/dev/{name}", *place, S_IFCHR, major, minor)
                 else:
-                    _plan_node(*place, S_IFCHR | 0o666, major, minor, 0, 0)
+                    _plan_node(points, *place, S_IFCHR | 0o666, major, minor, 0, 0)
         _plan_links(points, holder, places)
         points.close(holder)
     for index, device in enumerate(devices):
-        _plan_device(points, device, f"linux.devices[{index}]", user)
+        _plan_device(host, points, device, f"linux.devices[{index}]", bound)
     program.call("umask", 0o022, step="set the umask of init")
 
 
-def _plan_device(points: Points, device: Device, of: str, user: bool) -> None:
+def _plan_device(host: Host, points: Points, device: Device, of: str, bound: bool) -> None:
     path = path_of(device)
-    kind = KINDS[device["type"]]
-    major, minor = device.get("major", 0), device.get("minor", 0)
-    if kind == S_IFIFO:
-        major = minor = 0
+    kind, major, minor = number_of(device)
     holder, name = points.parent(path, step=f"make the directory of {path}", of=of)
-    if user and kind != S_IFIFO:
-        _plan_bind(points, holder, name, path, of, kind, major, minor)
+    if bound and kind != S_IFIFO:
+        from pyrunc.linux import host_nodes
+
+        node = host.nodes.get(path, 0)
+        source = path if isinstance(node, int) else node.path
+        host_nodes.plan_bind(points, source, holder, name, path, of, kind, major, minor)
     else:
         # Callers also pass the type bits of stat(2).
         mode = kind | (device.get("fileMode", 0o666) & 0o7777)
@@ -205,68 +216,29 @@ def _plan_node(
     plan_verify(program, holder, name, kind, major, minor, different, step, of)
     program.jump(done)
     program.place(different)
-    _plan_refuse(program, path, kind, major, minor, of)
+    plan_refuse(program, path, kind, major, minor, of)
     program.place(done)
     program.release(made)
 
 
-def _plan_refuse(program: Program, path: str, kind: int, major: int, minor: int, of: str) -> None:
-    program.fail(EEXIST, f"make the device {path} ({_numbers(kind, major, minor)}): a different file", of)
+def plan_refuse(program: Program, path: str, kind: int, major: int, minor: int, of: str) -> None:
+    """Emit failing because of what is at the path of a device."""
+    program.fail(EEXIST, f"make the device {path} ({numbers(kind, major, minor)}): a different file", of)
 
 
-def _numbers(kind: int, major: int, minor: int) -> str:
+def number_of(device: Device) -> tuple[int, int, int]:
+    """The type, major and minor number."""
+    kind = KINDS[device["type"]]
+    if kind == S_IFIFO:
+        return kind, 0, 0
+    return kind, device.get("major", 0), device.get("minor", 0)
+
+
+def numbers(kind: int, major: int, minor: int) -> str:
+    """A device in words."""
     if kind == S_IFIFO:
         return "a FIFO"
     return f"{'block' if kind == S_IFBLK else 'character'} device {major}:{minor}"
-
-
-def _plan_bind(
-    points: Points, holder: Register, name: str, path: str, of: str, kind: int, major: int, minor: int
-) -> None:
-    """Emit bind-mounting the host's node, for where mknod(2) is not allowed (user_namespaces(7)).
-
-    The node keeps its owner and mode, which are the host's.
-    """
-    program = points.program
-    step = f"{_BIND} {path}"
-    tree, point = program.register(), program.register()
-    fine, different = program.label(), program.label()
-    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
-    program.call("open_tree", AT_FDCWD, path, flags, step=step, of=of, into=tree)
-    plan_verify(program, tree, "", kind, major, minor, different, step, of)
-    program.jump(fine)
-    program.place(different)
-    program.fail(EINVAL, f"{step}: the host's is not {_numbers(kind, major, minor)}", of)
-    program.place(fine)
-    points.change(tree, set_=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, step=step, of=of)
-    program.call("mknodat", holder, name, S_IFREG | 0o666, 0, step=step, of=of, tolerate=(EEXIST,))
-    # A symbolic link is opened itself, to be refused as any other file.
-    how = points.how(O_PATH | O_NOFOLLOW, STRAIGHT)
-    program.call("openat2", holder, name, how, OPEN_HOW_SIZE, step=step, of=of, into=point)
-    fine, different = program.label(), program.label()
-    _plan_is_empty(program, point, fine, step, of)
-    plan_verify(program, point, "", kind, major, minor, different, step, of)
-    program.jump(fine)
-    program.place(different)
-    _plan_refuse(program, path, kind, major, minor, of)
-    program.place(fine)
-    points.move(tree, point, step=step, of=of)
-    points.close(tree, point)
-
-
-def _plan_is_empty(program: Program, point: Register, empty: Label, step: str, of: str) -> None:
-    """Emit going to `empty` if `point` is an empty regular file: one made for the mount, here or by an engine."""
-    status = program.buffer(STATX_SIZE)
-    found = program.register()
-    other = program.label()
-    program.call("statx", point, "", AT_EMPTY_PATH, STATX_BASIC_STATS, status, step=step, of=of)
-    program.load(found, status + STATX_AT_MODE, 2)
-    # Of the types only that of regular files has none of these bits.
-    program.branch(found, BITS, 0o170000 & ~S_IFREG, other)
-    program.load(found, status + STATX_AT_SIZE, 8)
-    program.branch(found, EQ, 0, empty)
-    program.place(other)
-    program.release(found)
 
 
 def plan_verify(

@@ -7,6 +7,10 @@ import os
 from pyrunc.kernel.procfs import in_user_namespace
 from pyrunc.linux.capabilities import passable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.linux.host_nodes import Nodes
+
 
 class Host:
     """What `check` and `plan` may know about the machine.
@@ -31,7 +35,8 @@ class Host:
     symbolic links in the image, the path they lead to. `pseudo_mounts`: where procfs and sysfs are mounted
     whole on the host, for --no-pivot only. `old_mounts`: the mount calls of Linux 5.2 to 5.12 are missing (an outer
     sandbox may refuse them), so that mount(2) has to do. `data_pages`: a mount of the config says what only
-    mount(2) takes. `own_mounts`: the mount namespace to join is the runtime's own.
+    mount(2) takes. `nodes`: the host's nodes of linux.devices, where they are bind-mounted
+    (`pyrunc.linux.host_nodes.nodes`). `own_mounts`: the mount namespace to join is the runtime's own.
     """
 
     __slots__ = (
@@ -48,6 +53,7 @@ class Host:
         "memory_nodes",
         "namespaces",
         "no_pivot",
+        "nodes",
         "old_mounts",
         "own_mounts",
         "pseudo_mounts",
@@ -80,6 +86,7 @@ class Host:
         self.old_mounts = False
         self.data_pages = False
         self.own_mounts = False
+        self.nodes: Nodes = {}
         self.links: dict[str, str] = {}
         self.pseudo_mounts: tuple[str, ...] = ()
 

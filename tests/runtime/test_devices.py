@@ -195,3 +195,71 @@ def test_mapped_owner_of_a_device(runtime: Runtime) -> None:
     assert runtime.ask(bundle, f"stat {path}")[f"stat {path}"]["type"] == "char"
     after = os.stat(path)
     assert (before.st_uid, before.st_gid, before.st_mode) == (after.st_uid, after.st_gid, after.st_mode)
+
+
+@pytest.mark.parametrize("what", ["other", "same", "not-asked"])
+def test_what_a_bound_device_keeps_of_the_host(runtime: Runtime, what: str) -> None:
+    """What is asked for and cannot be given is told, and nothing else."""
+    bundle = runtime.bundle().map_ids()
+    device = {"path": "/dev/full", "type": "c", "major": 1, "minor": 7}
+    if what == "other":
+        device |= {"fileMode": 0o600, "uid": 7, "gid": 8}
+    elif what == "same":
+        # Also the owner of the host's node is one of the container's ids.
+        bundle.linux["uidMappings"].append({"containerID": 65536, "hostID": 0, "size": 1})
+        device |= {"fileMode": 0o666, "uid": 65536, "gid": 65536}
+    bundle.linux["devices"] = [device]
+    done = runtime.run(bundle.ask("stat /dev/full")).ok()
+    assert done.testimony["stat /dev/full"]["mode"] == 0o666
+    assert done.err.count("level=warning") == (what == "other")
+    if what == "other":
+        assert (
+            "linux.devices[0]: /dev/full keeps mode 0666, uid 0 of the host, gid 0 of the host, instead of mode 0600, "
+            "uid 7, gid 8" in done.err
+        )
+
+
+def test_a_mapped_device_that_the_host_has_not(runtime: Runtime) -> None:
+    bundle = runtime.bundle().map_ids()
+    bundle.linux["devices"] = [{"path": "/area/odd", "type": "c", "major": 1, "minor": 4000}]
+    before = runtime.footprint(bundle)
+    runtime.run(bundle).fails(
+        "linux.devices[0].path: the host has no character device 1:4000 at /area/odd to bind-mount: no such file",
+        "the host must have it at that path, or as /dev/char/1:4000",
+    )
+    before.assert_unchanged()
+
+
+#: Another /dev, with the links of udev(7); $0 is an empty directory.
+UDEV = """
+mount -t tmpfs -o mode=755 dev "$0" && mkdir "$0/char" && ln -s ../zero "$0/char/1:5"
+for name in null zero full random urandom tty; do touch "$0/$name" && mount --bind "/dev/$name" "$0/$name"; done
+mount --rbind "$0" /dev && exec "$@"
+"""
+
+
+def test_a_mapped_device_at_another_path_than_the_hosts(runtime: Runtime, folder: Path) -> None:
+    bundle = runtime.bundle().map_ids().give_rootfs(200000, 200000)
+    bundle.linux["devices"] = [{"path": "/area/nil", "type": "c", "major": 1, "minor": 5}]
+    other = folder / "dev"
+    other.mkdir()
+    runtime.prefix = ["unshare", "--mount", "sh", "-c", UDEV, str(other)]
+    assert runtime.ask(bundle, "stat /area/nil")["stat /area/nil"]["rdev"] == [1, 5]
+
+
+@pytest.mark.parametrize("user", [True, False], ids=["mapped", "host-ids"])
+def test_devices_of_a_user_namespace_need_a_mount_namespace(runtime: Runtime, user: bool) -> None:
+    bundle = runtime.bundle().without_namespace("mount").without_mount("/dev", "/dev/pts", "/dev/shm")
+    if user:
+        bundle.map_ids()
+    bundle.config["mounts"] = []
+    bundle.linux.pop("maskedPaths")
+    bundle.linux.pop("readonlyPaths")
+    bundle.linux["devices"] = [{"path": "/dev/full", "type": "c", "major": 1, "minor": 7}]
+    before = runtime.footprint(bundle)
+    done = runtime.run(bundle)
+    if user:
+        done.fails("linux.devices: bind-mounted in a user namespace", '{"type": "mount"} to linux.namespaces')
+        before.assert_unchanged()
+    else:
+        assert (bundle.rootfs / "dev" / "full").is_char_device()

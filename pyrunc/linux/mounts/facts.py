@@ -57,6 +57,10 @@ def gather(host: Host, config: Config, bundle: str, no_pivot: bool = False) -> N
     host.old_mounts = lacks_new_calls()
     if mounts and path and host.root_mode > 0:
         host.links = links(mounts, host.root)
+    if config.get("linux", {}).get("devices"):
+        from pyrunc.linux.host_nodes import nodes
+
+        host.nodes = nodes(config, host)
     if no_pivot and has(config, "mount"):
         host.pseudo_mounts = pseudo_mounts(host.root)
 
