@@ -23,8 +23,8 @@ KEYCTL_SETPERM: Final = 5
 NEW: Final = 0x3F13_0000
 #: KEY_USR_SEARCH: without it nobody, not even its owner, finds the keyring again by its name to join it.
 OWNER_MAY_SEARCH: Final = 0x0008_0000
-#: KEY_OTH_SEARCH: in a user namespace the owner's id need not be that of whoever joins later. Names are known only
-#: within the user namespace.
+#: KEY_OTH_SEARCH: in a user namespace the owner's id need not be that of whoever joins later; where it is, the owner's
+#: permissions are those that count. Names are known only within the user namespace.
 OTHERS_MAY_SEARCH: Final = 0x0000_0008
 
 
@@ -55,7 +55,7 @@ def plan(config: Config, name: str, program: Program) -> None:
         tolerate=(ENOSYS, EPERM),
     )
     program.branch(keyring, LT, 0, without, "there are no keys to protect")
-    permissions = NEW | (OTHERS_MAY_SEARCH if has(config, "user") else OWNER_MAY_SEARCH)
+    permissions = NEW | OWNER_MAY_SEARCH | (OTHERS_MAY_SEARCH if has(config, "user") else 0)
     program.call("keyctl", KEYCTL_SETPERM, keyring, permissions, step="let the session keyring be joined")
     program.place(without)
     program.release(keyring)

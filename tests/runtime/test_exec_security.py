@@ -16,6 +16,9 @@ from tests.support.seccomp_agent import agent
 both_ways = pytest.mark.parametrize("nnp", [False, True], ids=["privileged", "no-new-privileges"])
 __all__ = ["profile"]  # a fixture
 
+#: The serial number of the session keyring (KEYCTL_GET_KEYRING_ID of KEY_SPEC_SESSION_KEYRING).
+KEYRING = "syscall keyctl 0 -3 0"
+
 
 @both_ways
 def test_the_filter_is_the_containers(runtime: Runtime, nnp: bool) -> None:
@@ -67,19 +70,23 @@ def test_a_strict_profile(runtime: Runtime) -> None:
 
 
 def test_the_session_keyring_is_the_containers(runtime: Runtime) -> None:
-    bundle = runtime.bundle().ask("keyring", "sleep")
+    bundle = runtime.bundle().ask("keyring", KEYRING, "sleep")
     with runtime.running(bundle) as container:
         container.says("ready")
-        assert container.asks("keyring") == {"keyring": container.testimony["keyring"]}
+        said = container.testimony
+        assert container.asks("keyring", KEYRING) == {name: said[name] for name in ("keyring", KEYRING)}
 
 
 @pytest.mark.needs_root
-def test_the_session_keyring_in_a_user_namespace(runtime: Runtime) -> None:
-    bundle = runtime.bundle().map_ids().give_rootfs(200000, 200000).ask("keyring", "sleep")
+@pytest.mark.parametrize("first", [0, 77])
+def test_the_session_keyring_in_a_user_namespace(runtime: Runtime, first: int) -> None:
+    """Whoever the process is, and whoever the container's is."""
+    bundle = runtime.bundle().map_ids().give_rootfs(200000, 200000).ask(KEYRING, "sleep")
+    bundle.process["user"] = {"uid": first, "gid": first}
     with runtime.running(bundle) as container:
         container.says("ready")
-        said = container.asks("keyring", flags=["--user", "77"])
-        assert said["keyring"].split(";")[-1] == container.testimony["keyring"].split(";")[-1]
+        for user in ("0", "77", "78"):
+            assert container.asks(KEYRING, flags=["--user", user])[KEYRING] == container.testimony[KEYRING]
 
 
 @with_apparmor

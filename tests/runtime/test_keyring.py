@@ -139,14 +139,14 @@ def test_in_a_user_namespace_others_may_search_it(runtime: Runtime, uid: int) ->
     id = runtime.new_id()
     words = ("run", "--bundle", runtime.put(bundle.ask("keyring"), id), id)
     said = runtime.verb(*words, preexec_fn=with_a_secret).ok().testimony
-    assert said["keyring"].startswith(f"keyring;0;0;3f130008;_ses.{id}.")
+    assert said["keyring"].startswith(f"keyring;0;0;3f1b0008;_ses.{id}.")
 
 
 def test_rootless(runtime: Runtime) -> None:
     twin = runtime.as_user(1000, 1000)
     bundle = twin.bundle().rootless(1000, 1000).give_rootfs(1000, 1000).ask("keyring", "key secret")
     said = twin.run(bundle, preexec_fn=with_a_secret).ok().testimony
-    assert ";3f130008;_ses." in said["keyring"]
+    assert ";3f1b0008;_ses." in said["keyring"]
     assert said["key secret"] == {"errno": "ENOKEY"}
 
 
