@@ -234,9 +234,28 @@ def test_time_offsets(runtime: Runtime, mapped: bool) -> None:
     bundle = runtime.bundle().namespace("time")
     if mapped:
         bundle.map_ids()
-    bundle.linux["timeOffsets"] = {"monotonic": {"secs": 172800}, "boottime": {"secs": 864000, "nanosecs": 5}}
+    bundle.linux["timeOffsets"] = {
+        "monotonic": {"secs": 172800, "nanosecs": 7},
+        "boottime": {"secs": 864000, "nanosecs": 999_999_999},
+    }
     said = runtime.ask(bundle, "read /proc/uptime", "read /proc/self/timens_offsets")
     with open("/proc/uptime") as file:
         here = float(file.read().split()[0])
-    assert 863990 < float(said["read /proc/uptime"].split()[0]) - here < 864060
-    assert "172800" in said["read /proc/self/timens_offsets"]
+    assert 863991 < float(said["read /proc/uptime"].split()[0]) - here < 864061
+    assert offsets(said["read /proc/self/timens_offsets"]) == [
+        ["monotonic", "172800", "7"],
+        ["boottime", "864000", "999999999"],
+    ]
+
+
+@pytest.mark.parametrize("clock", ["monotonic", "boottime"])
+def test_nanoseconds_alone(runtime: Runtime, clock: str) -> None:
+    bundle = runtime.bundle().namespace("time")
+    bundle.linux["timeOffsets"] = {clock: {"nanosecs": 5}}
+    said = runtime.ask(bundle, "read /proc/self/timens_offsets")["read /proc/self/timens_offsets"]
+    assert offsets(said) == [[name, "0", "5" if name == clock else "0"] for name in ("monotonic", "boottime")]
+
+
+def offsets(text: str) -> list[list[str]]:
+    """Clock, seconds and nanoseconds of every line of timens_offsets."""
+    return [line.split() for line in text.splitlines()]
