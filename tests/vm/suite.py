@@ -79,16 +79,17 @@ def _runtime(names: str) -> tuple[str, ...]:
 
 #: With systemd as the cgroup manager: what makes, joins, limits, freezes or removes cgroups.
 _MANAGED = _runtime(
-    "cgroups cgroups_v2 cgroup_block_io cgroup_limits_bite concurrency default_device_rules events"
-    " events_cgroups events_stats lifecycle pause_resume ps run state_and_list update update_devices update_failures"
-    " update_inside update_order"
+    "cgroup_block_io cgroup_limits_bite cgroups cgroups_v2 concurrency default_device_rules events events_cgroups"
+    " events_stats exec exec_cgroups lifecycle pause_resume prune ps run state_and_list update update_devices"
+    " update_failures update_inside update_order"
 )
 
 #: As an ordinary user: what such a container is refused or granted otherwise than root's.
 _ROOTLESS = _runtime(
-    "cgroup_limits_bite cgroups concurrency events events_cgroups events_stats hooks init_process init_rights"
-    " init_services init_start init_terminal lifecycle pause_resume ps run seccomp_and_init state_and_list"
-    " systemd_cgroup terminal update update_devices update_failures update_inside update_order update_systemd"
+    "cgroup_limits_bite cgroups concurrency events events_cgroups events_stats exec exec_cgroups exec_limits"
+    " exec_namespaces exec_security hooks init_process init_rights init_services init_start init_terminal lifecycle"
+    " mounts_verb mounts_verb_refused pause_resume prune ps run seccomp_and_init state_and_list systemd_cgroup"
+    " terminal update update_devices update_failures update_inside update_order update_systemd"
 )
 
 _PODMAN = tuple(
@@ -115,7 +116,8 @@ _LABELS = {
 #: result on another kind of host.
 ALIKE = _runtime(
     "bad_bundles bad_ids bad_input bad_moments completion delete_anything descriptors exec_terminal hostile_images"
-    " masked_paths mount_options mounts old_mounts process root rootfs_propagation seccomp several_containers terminal"
+    " masked_paths mount_options mounts old_mounts process root rootfs_propagation seccomp several_containers"
+    " terminal"
 )
 
 PARTS = (
