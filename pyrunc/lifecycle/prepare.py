@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pyrunc.config.spec import Config
     from pyrunc.lifecycle.request import Request
     from pyrunc.linux.cgroups.manager import Manager
+    from pyrunc.log import Log
     from pyrunc.plan.host import Host
     from pyrunc.plan.program import Program
 
@@ -112,7 +113,7 @@ def prepare(request: Request, *, foreground: bool, socket: bool, notifies: bool 
         )
         manager = _cgroup_manager(request, config, host)
         host.cgroups = manager.paths()
-        _ask_cgroup_flags(config, host)
+        _ask_cgroup_mounts(config, host, request.log)
         bpf = filter_of(config, request.store.root)
         program = compile_program(config, host, choices, bpf, manager)
     except BaseException:
@@ -164,10 +165,13 @@ def _ask_what_few_need(config: Config, host: Host) -> None:
         host.memory_nodes = nodes_with_memory()
 
 
-def _ask_cgroup_flags(config: Config, host: Host) -> None:
+def _ask_cgroup_mounts(config: Config, host: Host, log: Log) -> None:
+    """What depends on the cgroups that the container will have."""
     if any(mount.get("type") in ("cgroup", "cgroup2") for mount in config.get("mounts") or ()):
-        from pyrunc.linux.mounts.cgroupfs import changes_flags
+        from pyrunc.linux.mounts.cgroupfs import changes_flags, warnings
 
+        for warning in warnings(config, host):
+            log.warning(warning)
         if changes_flags(config, host):
             from pyrunc.linux.cgroups.layout import unified_flags
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +12,7 @@ from pyrunc.kernel import constants as k
 from pyrunc.linux.mounts.filesystem import make_by_page, settings_of
 from pyrunc.linux.mounts.old import OldProgram
 from pyrunc.linux.mounts.options import OPTIONS, SUPERBLOCK_WORDS, parse
+from tests.support.interpreter import compile_root, config_of, host_of
 
 SPECIFIED = """async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime nodev
 nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev
@@ -98,6 +102,23 @@ def test_flags_of_mount_2_alone() -> None:
         args for name, args in program.calls if name == "mount" and args[2] == "tmpfs" and args[1] != "/"
     ]
     assert [(args[0], args[3], args[4]) for args in calls] == [("t", flags, "size=1m")]
+
+
+@pytest.mark.parametrize(
+    ("word", "opposite", "flag"),
+    [("silent", "loud", k.MS_SILENT), ("iversion", "noiversion", k.MS_I_VERSION)],
+)
+def test_flags_of_mount_2_are_told_to_the_kernel(tmp_path: Path, word: str, opposite: str, flag: int) -> None:
+    """Nothing shows them in mountinfo: what counts is the call in the program of a container."""
+
+    def flags(*words: str) -> list[object]:
+        mount = {"destination": "/area", "type": "tmpfs", "source": "area", "options": list(words)}
+        config = config_of(mount)
+        program = compile_root(config, host_of(config, tmp_path), "true")
+        return [args[3] for name, args in program.calls if name == "mount" and args[0] == "area"]
+
+    assert flags("nodev", opposite, word) == [k.MS_NODEV | k.MS_RELATIME | flag]
+    assert flags("nodev", word, opposite) == [], "not by mount(2)"
 
 
 def test_what_is_left_is_data() -> None:

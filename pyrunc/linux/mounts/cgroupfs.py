@@ -30,7 +30,8 @@ from pyrunc.kernel.constants import (
     OPEN_TREE_CLONE,
 )
 from pyrunc.linux.mounts import filesystem
-from pyrunc.linux.mounts.facts import is_bind
+from pyrunc.linux.mounts.facts import destination_of, is_bind
+from pyrunc.linux.mounts.options import parse
 from pyrunc.linux.namespaces import is_new
 from pyrunc.plan.program import GE
 
@@ -83,6 +84,28 @@ def changes_flags(config: Config, host: Host) -> bool:
         mount.get("type") in ("cgroup", "cgroup2") and not is_bind(mount) and _is_unified(mount, host)
         for mount in mounts
     )
+
+
+def warnings(config: Config, host: Host) -> list[str]:
+    """The options of cgroup mounts that are without effect, because nothing is mounted that could have them."""
+    found = []
+    for index, mount in enumerate(config.get("mounts") or ()):
+        if mount.get("type") not in ("cgroup", "cgroup2") or is_bind(mount):
+            continue
+        options = parse(mount.get("options") or ())
+        if options.remount:
+            continue
+        if _is_unified(mount, host):
+            words, why = options.of_new_file_system, "only mount(2) takes them, and not for cgroup2"
+        else:
+            words = options.of_file_system + options.data
+            why = "the hierarchies of cgroup v1 are bind-mounted"
+        if words:
+            shown = ", ".join(words)
+            found.append(
+                f"mounts[{index}].options: {shown} on {destination_of(mount)}: without effect, for {why} (remove them)"
+            )
+    return found
 
 
 def _is_unified(mount: Mount, host: Host) -> bool:

@@ -164,6 +164,17 @@ class Options:
         return bool(self.set & MOUNT_ATTR_RDONLY)
 
     @property
+    def of_file_system(self) -> list[str]:
+        """The words, of those in `OPTIONS`, that turn on something of a file system rather than of a mount of it."""
+        settings = [SUPERBLOCK_WORDS[name][1] for name, on in self.superblock.items() if on]
+        return settings + self.of_new_file_system
+
+    @property
+    def of_new_file_system(self) -> list[str]:
+        """Those of them that only mount(2) of a new one takes."""
+        return [name for name, on in self.flags.items() if on]
+
+    @property
     def attributes(self) -> int:
         """The MOUNT_ATTR_ bits of a new file system, which is a tree of one mount."""
         return self.set_all & ~self.clear | self.set

@@ -137,6 +137,14 @@ def _check_bind(where: str, mount: Mount, options: Options, host: Host, report: 
             f"bind mounts cannot have any filesystem-specific options: {shown}",
             "an unknown or misspelt option, or one for another type of mount",
         )
+    if shared := options.of_file_system:
+        # The peers drop them, too, and engines pass on what users write: no reason to refuse the container.
+        report.warn(
+            f"{where}.options",
+            f"{', '.join(shared)} on {destination_of(mount)}: without effect, for they belong to the file system and "
+            "not to a bind mount of it",
+            "give them where the file system is mounted",
+        )
     if options.remount:
         return
     if not mount.get("source"):
@@ -170,6 +178,13 @@ def _check_filesystem(
             "name a file system of /proc/filesystems, or add the option bind or rbind",
         )
         return
+    if options.remount and options.of_new_file_system:
+        report.warn(
+            f"{where}.options",
+            f"{', '.join(options.of_new_file_system)} on {destination_of(mount)}: without effect, for only a new "
+            "file system takes them",
+            "give them where it is mounted",
+        )
     settings = settings_of(kind, options)
     source = mount.get("source", "")
     way = way_of(kind, source, settings, options)
