@@ -9,6 +9,8 @@ from _socket import socket as Socket
 from errno import EPERM, ETIMEDOUT
 from struct import pack
 
+from pyrunc.config.annotations import SECCOMP_RECEIVER
+from pyrunc.config.annotations import seccomp_agent as agent_of
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.native import syscall
 from pyrunc.lifecycle.liveness import wait_end
@@ -44,8 +46,9 @@ def hand_over(
     """
     listener = message.descriptor if message.descriptor >= 0 else _take(message.value, pidfd)
     try:
-        path = os.path.join(record.bundle, profile["listenerPath"])
-        _send(path, state(profile, record, status, pid), listener, pidfd)
+        path = os.path.join(record.bundle, agent_of(profile, record.annotations))
+        of = "linux.seccomp.listenerPath" if profile.get("listenerPath") else SECCOMP_RECEIVER
+        _send(path, state(profile, record, status, pid), listener, pidfd, of)
     finally:
         os.close(listener)
 
@@ -75,11 +78,13 @@ def state(profile: Seccomp, record: Record, status: str, pid: int = 0) -> bytes:
     return dumps(values).encode()
 
 
-def _send(path: str, payload: bytes, listener: int, pidfd: int) -> None:
+def _send(
+    path: str, payload: bytes, listener: int, pidfd: int, of: str = "linux.seccomp.listenerPath"
+) -> None:
     """Send `payload`, with the listener beside its first byte, on a connection of its own to the socket at `path`.
 
     An agent that does not accept, or does not read, must not hold the container's lock for ever, nor at all where
-    init has ended meanwhile: `delete --force` waits for it then.
+    init has ended meanwhile: `delete --force` waits for it then. `of`: what names the socket, for the error.
     """
     connection = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
     connection.setsockopt(SOL_SOCKET, SO_SNDTIMEO, _GLANCE)
@@ -95,7 +100,7 @@ def _send(path: str, payload: bytes, listener: int, pidfd: int) -> None:
             rest = rest[_patiently(pidfd, connection.send, rest, MSG_NOSIGNAL) :]
     except OSError as error:
         raise KernelError.of(
-            f"linux.seccomp.listenerPath: send the seccomp listener to {path}",
+            f"{of}: send the seccomp listener to {path}",
             error,
             remedy="is the seccomp agent listening there?",
         ) from error

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
+import re
 import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from pyrunc.config.annotations import MEANINGS
+from pyrunc.config.annotations import MEANINGS, WITHOUT
+from tests.runtime.test_seccomp import everything, rule
 from tests.support.payload import REPOSITORY
 from tests.support.runtime import Runtime
+from tests.support.seccomp_agent import agent
 
 
 def test_features_announce_the_table_that_the_code_runs_on(runtime: Runtime) -> None:
@@ -26,6 +30,11 @@ def test_the_table_is_all_there_is() -> None:
     told = (REPOSITORY / "docs" / "annotations.md").read_text()
     for name, meaning in MEANINGS.items():
         assert f"| `{name}{'NAME' if name.endswith('.') else ''}` | {meaning} |" in told
+    for name, instead in WITHOUT.items():
+        assert re.search(rf"^\| `{re.escape(name)}` ⚠ \|.*\| {re.escape(instead)} \|$", told, re.MULTILINE), (
+            name
+        )
+    assert told.count(" ⚠ |") == len(WITHOUT)
     for path in (REPOSITORY / "pyrunc").rglob("*.py"):
         if path.name != "annotations.py":
             text = path.read_text()
@@ -35,10 +44,67 @@ def test_the_table_is_all_there_is() -> None:
 def test_other_annotations_do_nothing_and_are_in_the_state(runtime: Runtime) -> None:
     """config.md "Annotations": unknown keys are no error."""
     bundle = runtime.bundle().sleeper()
-    given = {"run.oci.handler": "wasm", "com.example.criu": "/x", "com.example": "", "bundle": "/elsewhere"}
-    bundle.config["annotations"] = given
+    given = {
+        "module.wasm.image/variant": "x",
+        "com.example.criu": "/x",
+        "com.example": "",
+        "bundle": "/elsewhere",
+    }
+    bundle.config["annotations"] = given | dict.fromkeys(WITHOUT, "")
     with runtime.running(bundle) as container:
-        assert container.state()["annotations"] == given
+        assert container.state()["annotations"] == bundle.config["annotations"]
+    assert not runtime.run(bundle.ask("fds")).ok().err
+
+
+def test_those_of_crun_that_do_nothing_here_are_warned_of(runtime: Runtime) -> None:
+    """Once each, with what to do instead; the empty value asks for nothing, as CRI-O sets it for every container."""
+    bundle = runtime.bundle().ask("fds")
+    bundle.config["annotations"] = dict.fromkeys(WITHOUT, "something")
+    said = runtime.run(bundle).ok().err.splitlines()
+    assert len(said) == len(WITHOUT) and all("level=warning" in line for line in said)
+    for line, (name, instead) in zip(said, WITHOUT.items(), strict=True):
+        assert f'annotations[\\"{name}\\"]: is crun\'s, and does nothing here ({instead})' in line
+
+
+# -- run.oci.seccomp.receiver, run.oci.seccomp_fail_unknown_syscall -----------------------------------------
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_seccomp_receiver(runtime: Runtime, folder: Path, listed: bool) -> None:
+    """The agent, of `exec` too; where the configuration itself names another one, that."""
+    with agent(folder / "agent", keyctl=errno.EADDRNOTAVAIL) as judge:
+        more = {"listenerPath": str(judge.path)} if listed else {}
+        bundle = runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("NOTIFY", "keyctl"), **more).sleeper()
+        bundle.config["annotations"] = {"run.oci.seccomp.receiver": "/nowhere" if listed else str(judge.path)}
+        with runtime.running(bundle) as container:
+            assert len(judge.messages) == 1
+            said = container.asks("syscall keyctl 1001")
+            assert len(judge.messages) == 2
+    assert said["syscall keyctl 1001"] == {"errno": "EADDRNOTAVAIL"}
+
+
+def test_seccomp_receiver_where_nobody_listens(runtime: Runtime) -> None:
+    bundle = runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("NOTIFY", "keyctl"))
+    bundle.config["annotations"] = {"run.oci.seccomp.receiver": "agent"}
+    before = runtime.footprint(bundle)
+    runtime.run(bundle).fails(
+        f"run.oci.seccomp.receiver: send the seccomp listener to {bundle.path}/agent",
+        "no such file or directory",
+    )
+    before.assert_unchanged()
+
+
+@pytest.mark.parametrize("value", [None, "0", "1", "yes"])
+def test_seccomp_unknown_call(runtime: Runtime, value: str | None) -> None:
+    """A name that only a newer kernel has, in a list of what is allowed, is a warning; or an error, if wanted so."""
+    bundle = runtime.bundle().seccomp("SCMP_ACT_ERRNO", *everything(), rule("ALLOW", "brand_new")).ask("fds")
+    if value is not None:
+        bundle.config["annotations"] = {"run.oci.seccomp_fail_unknown_syscall": value}
+    done = runtime.run(bundle)
+    if value in (None, "0"):
+        assert 'unknown system call \\"brand_new\\"' in done.ok().err
+    else:
+        done.fails("invalid config.json", 'unknown system call "brand_new"')
 
 
 # -- run.oci.keep_original_groups ---------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from struct import pack
 
+from pyrunc.config.annotations import refuses_unknown_calls, seccomp_agent
 from pyrunc.kernel.constants import (
     SECCOMP_FILTER_FLAG_LOG,
     SECCOMP_FILTER_FLAG_NEW_LISTENER,
@@ -60,13 +61,14 @@ def check(config: Config, host: Host, report: Report) -> None:
         # The calls of this machine first: the list of all is not even imported for a profile without others.
         foreign = [name for name in rule["names"] if name not in SYSCALLS]
         if foreign:
-            _check_names(f"{where}.syscalls[{index}].names", profile, rule, foreign, report)
+            strict = refuses_unknown_calls(config)
+            _check_names(f"{where}.syscalls[{index}].names", profile, rule, foreign, strict, report)
     if profile.get("listenerMetadata") and not profile.get("listenerPath"):
         report.error(f"{where}.listenerMetadata", "must not be set without listenerPath", "remove it")
     if notifies(profile):
         from pyrunc.linux.seccomp import notify
 
-        notify.check(profile, report)
+        notify.check(profile, seccomp_agent(profile, config.get("annotations")), report)
 
 
 def _check_errno(where: str, action: str, number: int, report: Report) -> None:
@@ -77,11 +79,13 @@ def _check_errno(where: str, action: str, number: int, report: Report) -> None:
         report.error(where, f"{number} is too large for {action}", f"give at most {highest}")
 
 
-def _check_names(where: str, profile: Seccomp, rule: SyscallRule, foreign: list[str], report: Report) -> None:
+def _check_names(
+    where: str, profile: Seccomp, rule: SyscallRule, foreign: list[str], strict: bool, report: Report
+) -> None:
     """A name that Linux does not have is a slip of the pen, or belongs to a kernel that is newer than this program.
 
     Its rule cannot be carried out. Where the call is refused all the same, as by the allow lists of the engines,
-    that is a warning; where it would be let through instead, an error.
+    that is a warning; where it would be let through instead, or `strict`, an error.
     """
     from pyrunc.linux.seccomp.names import NAMES
 
@@ -93,7 +97,7 @@ def _check_names(where: str, profile: Seccomp, rule: SyscallRule, foreign: list[
         close = get_close_matches(name, NAMES, 1, 0.8)
         remedy = f"did you mean {close[0]}?" if close else "syscalls(2) lists the names"
         weaker = profile["defaultAction"] in LENIENT and rule["action"] != profile["defaultAction"]
-        tell = report.error if weaker else report.warn
+        tell = report.error if weaker or strict else report.warn
         tell(f"{where}[{rule['names'].index(name)}]", f'unknown system call "{name}"', remedy)
 
 

@@ -34,9 +34,9 @@ WAITING: Final = ("read", "recvfrom")
 CLOSING: Final = ("close", "close_range")
 
 
-def check(profile: Seccomp, report: Report) -> None:
-    """A profile that notifies needs an agent, and has to let init give the listener away."""
-    if not profile.get("listenerPath"):
+def check(profile: Seccomp, agent: str, report: Report) -> None:
+    """A profile that notifies needs an agent, whose socket is `agent`, and has to let init give the listener away."""
+    if not agent:
         report.error(
             "linux.seccomp.listenerPath",
             "is missing, and the profile has SCMP_ACT_NOTIFY",
