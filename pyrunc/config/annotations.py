@@ -3,8 +3,8 @@
 This is the one list: rooms take the names from here, `features` announces it as potentiallyUnsafeConfigAnnotations
 (features.md), and docs/annotations.md tells it to people. All other annotations are carried in `state` and do nothing;
 of some of another runtime, which the container was made for, a warning says so.
-All but `INIT` and `SECCOMP_STRICT` reach beyond the container, so an engine must not take them from somebody whom it does
-not trust.
+All but `INIT` and `SECCOMP_STRICT` reach beyond the container, so an engine must not take them from somebody whom it
+does not trust.
 """
 
 from __future__ import annotations
