@@ -205,6 +205,12 @@ class Manager:
             )
         need = needed(resources)
         for controller, property_path in need.items():
+            if not self.homes:
+                raise PyruncError(
+                    f"{property_path}: this container has no cgroup",
+                    remedy="set linux.cgroupsPath",
+                    code="no-cgroup",
+                )
             if controller in bound:
                 raise PyruncError(
                     f'{property_path}: the cgroup controller "{controller}" is bound to cgroup v1 on this host',
