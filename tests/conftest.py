@@ -16,6 +16,7 @@ from tests.support.runtime import SYSTEMD, Runtime
 FOLDER = pytest.StashKey[Path]()
 MARKERS = {
     "needs_root": "needs others' ids, devices, mounts or cgroups where it wants them; left out as an ordinary user",
+    "needs_cgroups": "limits or freezes; left out for engines of an ordinary user on cgroup v1, who has no cgroups",
     "cgroupfs": "is about cgroups at a path of its own choice, so not for PYRUNC_TEST_CGROUP_MANAGER=systemd",
 }
 

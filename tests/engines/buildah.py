@@ -24,14 +24,20 @@ class Buildah(Engine):
         shutil.copy(self.image, self.folder / "context" / "rootfs.tar")
         self.build("FROM scratch", "ADD rootfs.tar /", "ENV PATH=/bin", tag=IMAGE).ok()
 
+    @property
+    def habits(self) -> list[str]:
+        """Options of every build on the hosts of the tests."""
+        limits = ["--ulimit", f"nofile={open_files()}:{open_files()}", "--ulimit", "nproc=10000:10000"]
+        # An ordinary user has no cgroups on v1, and there buildah asks for none unless a parent or a limit is named.
+        cgroup = [] if self.user else ["--cgroup-parent", f"/{self.tag}"]
+        return ["--network", "none", *limits, *cgroup]
+
     def build(self, *lines: str, tag: str = "localhost/built", options: tuple[str, ...] = ()) -> Outcome:
         """Build a Containerfile of these lines."""
         (self.folder / "Containerfile").write_text("\n".join(lines) + "\n")
-        limits = ["--ulimit", f"nofile={open_files()}:{open_files()}", "--ulimit", "nproc=10000:10000"]
-        runtime = ["--isolation", "oci", "--runtime", str(self.runtime), "--network", "none", "--no-cache"]
-        cgroup = ["--cgroup-parent", f"/{self.tag}"]
+        runtime = ["--isolation", "oci", "--runtime", str(self.runtime), "--no-cache"]
         files = ["--tag", tag, "--file", f"{self.folder}/Containerfile", f"{self.folder}/context"]
-        return self.call("build", *runtime, *cgroup, *limits, *options, *files)
+        return self.call("build", *runtime, *self.habits, *options, *files)
 
     def command(self, *words: str) -> list[str]:
         """The client; its storage is in its environment."""

@@ -14,6 +14,7 @@ from tests.engines.cri import Cri
 from tests.engines.docker import Docker
 from tests.engines.engine import DockerLike, Engine
 from tests.engines.image import make_archive
+from tests.engines.ordinary_user import HERE
 from tests.engines.podman import Podman
 from tests.support import scratch
 
@@ -58,6 +59,12 @@ def podman_session(installed: Path, image: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
+def podman_of_user_session(installed: Path, image: Path) -> Iterator[Engine]:
+    """podman of an ordinary user, ready."""
+    yield from _session(Podman(installed, image, as_user=True))
+
+
+@pytest.fixture(scope="session")
 def docker_session(installed: Path, image: Path) -> Iterator[Engine]:
     """dockerd, ready."""
     yield from _session(Docker(installed, image))
@@ -87,11 +94,31 @@ def buildah_session(installed: Path, image: Path) -> Iterator[Engine]:
     yield from _session(Buildah(installed, image))
 
 
+@pytest.fixture(scope="session")
+def buildah_of_user_session(installed: Path, image: Path) -> Iterator[Engine]:
+    """buildah of an ordinary user, ready."""
+    yield from _session(Buildah(installed, image, as_user=True))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Who calls podman and buildah: whoever runs the tests, and on cgroup v1 an ordinary user too."""
+    mark = metafunc.definition.get_closest_marker
+    user = HERE and not (mark("needs_root") or mark("needs_cgroups"))
+    for fixture in {"engine", "podman", "buildah"} & set(metafunc.fixturenames):
+        names = ["podman", "docker"] if fixture == "engine" else [fixture]
+        names += [f"{names[0]}_of_user"] * user
+        marks = {name: [pytest.mark.xdist_group(name)] for name in names}
+        marks.get("docker", []).append(pytest.mark.needs_root)
+        callers = [pytest.param(name, marks=marks[name]) for name in names]
+        metafunc.parametrize(fixture, callers, indirect=True)
+
+
 @pytest.fixture
-def podman(podman_session: Podman) -> Iterator[Podman]:
+def podman(request: pytest.FixtureRequest) -> Iterator[Podman]:
     """podman; the test must leave nothing behind."""
-    with podman_session.watched():
-        yield podman_session
+    session: Podman = request.getfixturevalue(f"{request.param}_session")
+    with session.watched():
+        yield session
 
 
 @pytest.fixture
@@ -123,20 +150,16 @@ def cri(cri_session: Cri) -> Iterator[Cri]:
 
 
 @pytest.fixture
-def buildah(buildah_session: Buildah) -> Iterator[Buildah]:
+def buildah(request: pytest.FixtureRequest) -> Iterator[Buildah]:
     """buildah; the test must leave nothing behind."""
-    with buildah_session.watched():
-        yield buildah_session
+    session: Buildah = request.getfixturevalue(f"{request.param}_session")
+    with session.watched():
+        yield session
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("podman", marks=pytest.mark.xdist_group("podman")),
-        pytest.param("docker", marks=[pytest.mark.xdist_group("docker"), pytest.mark.needs_root]),
-    ]
-)
-def engine(request: pytest.FixtureRequest) -> DockerLike:
-    """podman and docker in turn."""
-    found = request.getfixturevalue(request.param)
-    assert isinstance(found, DockerLike)
-    return found
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> Iterator[DockerLike]:
+    """podman and docker in turn; the test must leave nothing behind."""
+    session: DockerLike = request.getfixturevalue(f"{request.param}_session")
+    with session.watched():
+        yield session

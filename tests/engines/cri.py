@@ -66,9 +66,13 @@ class Cri(Containerd):
         """Start containerd, import the images."""
         words = {"folder": self.folder, "image": _PAUSE, "systemd": str(SYSTEMD).lower()}
         lines = docs.block("config.toml", self.runtime)
-        (self.folder / "config.toml").write_text(
-            _FIRST.format(**words) + lines.rstrip() + "\n" + _LAST.format(**words)
-        )
+        config = [
+            _FIRST.format(**words),
+            lines.rstrip(),
+            _LAST.format(**words),
+            docs.blocks()["default.toml"],
+        ]
+        (self.folder / "config.toml").write_text("\n".join(config))
         self._write_network()
         own_network = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
         command = [*own_network, program("containerd"), "--config", f"{self.folder}/config.toml"]
@@ -105,8 +109,8 @@ class Cri(Containerd):
             answer = channel.call(f"/runtime.v1.RuntimeService/{method}", request)
         return MESSAGES[f"{method}Response"].FromString(answer)
 
-    def pod(self, namespaces: dict[str, int] | None = None, **linux: Any) -> Pod:
-        """A pod sandbox that runs, by the handler of the README's RuntimeClass."""
+    def pod(self, namespaces: dict[str, int] | None = None, handler: str | None = None, **linux: Any) -> Pod:
+        """A pod sandbox that runs, by the handler of the README's RuntimeClass, or another ("": none)."""
         name = self.new_name()
         namespaces = namespaces or {"pid": CONTAINER}
         security = {"namespace_options": namespaces, "seccomp": {}}
@@ -116,7 +120,9 @@ class Cri(Containerd):
             "log_directory": f"{self.folder}/logs-{name}",
             "linux": {"cgroup_parent": self.cgroup_parent, "security_context": security, **linux},
         }
-        made = self.ask_cri("RunPodSandbox", config=config, runtime_handler=self.handler)
+        made = self.ask_cri(
+            "RunPodSandbox", config=config, runtime_handler=self.handler if handler is None else handler
+        )
         return Pod(self, made.pod_sandbox_id, config)
 
     def remove_containers(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.engines import docs
 from tests.engines.engine import IMAGE, DockerLike, open_files, program
 from tests.support import footprint
+from tests.support.private_files import with_files
 from tests.support.runtime import SYSTEMD
 
 
@@ -36,7 +37,9 @@ class Docker(DockerLike):
 
     def start(self) -> None:
         """Start dockerd, import the image."""
-        known = json.loads(docs.block("daemon.json", self.runtime))
+        known = json.loads(docs.block("daemon.json", self.runtime)) | json.loads(
+            docs.blocks()["default.json"]
+        )
         limit = {"Name": "nofile", "Soft": open_files(), "Hard": open_files()}
         settings = known | {
             "data-root": f"{self.folder}/data",
@@ -57,7 +60,9 @@ class Docker(DockerLike):
         command = [program("dockerd"), "--config-file", f"{self.folder}/daemon.json"]
         if self.remap:
             settings["userns-remap"] = "daemon"
-            command = self._with_ranges(command)
+            ranges = self.folder / "ranges"
+            ranges.write_text(f"daemon:{self.remap[0]}:{self.remap[1]}\n")
+            command = [*with_files({"/etc/subuid": ranges, "/etc/subgid": ranges}), *command]
         (self.folder / "daemon.json").write_text(json.dumps(settings))
         self.start_daemon(command, "dockerd.log")
         self.call("import", str(self.image), IMAGE).ok()
@@ -65,24 +70,6 @@ class Docker(DockerLike):
     def answers(self) -> bool:
         """Whether dockerd serves its client."""
         return (self.folder / "docker.sock").exists() and super().answers()
-
-    def _with_ranges(self, command: list[str]) -> list[str]:
-        """Let dockerd see /etc/subuid and /etc/subgid with our range; the host's files stay as they are."""
-        assert self.remap
-        ranges = self.folder / "ranges"
-        ranges.write_text(f"daemon:{self.remap[0]}:{self.remap[1]}\n")
-        binds = "".join(f"mount --bind {ranges} /etc/{name} && " for name in ("subuid", "subgid"))
-        return [
-            "unshare",
-            "--mount",
-            "--propagation",
-            "private",
-            "sh",
-            "-c",
-            binds + 'exec "$@"',
-            "sh",
-            *command,
-        ]
 
     def stop(self) -> None:
         """Stop dockerd, and a containerd that has outlived it."""

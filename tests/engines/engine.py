@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.engines.daemon import Daemon
+from tests.engines.ordinary_user import OrdinaryUser
 from tests.engines.terminal import Terminal
 from tests.support import criu, footprint, scratch
 from tests.support.patience import patient
@@ -68,6 +69,7 @@ def write_storage_conf(folder: Path) -> Path:
     path = folder / "storage.conf"
     path.write_text(
         f'[storage]\ndriver = "{driver}"\nrunroot = "{folder}/run"\ngraphroot = "{folder}/graph"\n'
+        f'rootless_storage_path = "{folder}/graph"\n'
     )
     return path
 
@@ -86,10 +88,12 @@ class Engine(ABC):
     #: What it makes on the host wherever its folders are: files, and folders, the inner ones first.
     elsewhere: tuple[str, ...] = ()
 
-    def __init__(self, runtime: Path, image: Path) -> None:
+    def __init__(self, runtime: Path, image: Path, as_user: bool = False) -> None:
+        """`as_user`: root's tests call it as an ordinary user."""
         self.runtime = runtime
         self.image = image
         self.folder = scratch.make(f"pyrunc-test-{self.name}")
+        self.user = OrdinaryUser(self.folder) if as_user else None
         self.tag = self.folder.name.replace("_", "x")  # containerd's namespaces have no "_x"
         if SYSTEMD:  # the name of a slice, in which "-" would mean one within another
             self.tag = self.tag.replace("-", "_")
@@ -102,6 +106,13 @@ class Engine(ABC):
             **SESSION,
             "HOME": str(self.folder),
         }
+        if self.user:
+            self.env["XDG_RUNTIME_DIR"] = str(self.user.run_time)
+
+    @property
+    def rootless(self) -> bool:
+        """Whether an ordinary user calls it."""
+        return self.user is not None or os.geteuid() != 0
 
     @property
     def cgroup_parent(self) -> str:
@@ -114,7 +125,7 @@ class Engine(ABC):
     @property
     def default_state(self) -> Path:
         """Where the runtime keeps its state when it is not told: it is named after the program."""
-        return Path(SESSION.get("XDG_RUNTIME_DIR", "/run")) / self.runtime.name
+        return Path(self.env.get("XDG_RUNTIME_DIR", "/run")) / self.runtime.name
 
     # -- to be said by each engine -----------------------------------------------------------------------
 
@@ -167,14 +178,14 @@ class Engine(ABC):
         return self.execute(self.command(*words), timeout)
 
     def execute(self, command: list[str], timeout: float = 60) -> Outcome:
-        """Run a command line in this engine's environment, to its end.
+        """Run a command line as its user in this engine's environment, to its end.
 
         Output goes to files: a process left behind with the output open must not make a test hang.
         """
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
                 done = subprocess.run(
-                    command,
+                    self._by_user(command),
                     check=False,
                     env=self.env,
                     cwd=self.folder,
@@ -193,7 +204,15 @@ class Engine(ABC):
 
     def terminal(self, *words: str) -> Terminal:
         """Start the client on a terminal of its own."""
-        return Terminal(self.command(*words), self.env, self.folder)
+        return Terminal(self._by_user(self.command(*words)), self.env, self.folder)
+
+    def _by_user(self, command: list[str]) -> list[str]:
+        return [*self.user.around, *command] if self.user else command
+
+    def may_write(self, path: Path) -> None:
+        """Let the engine, and root of its containers, write a file, a folder or a socket of the test."""
+        if self.user:
+            self.user.gets(path)
 
     # -- traces ------------------------------------------------------------------------------------------
 
@@ -205,7 +224,8 @@ class Engine(ABC):
         found = {f"process {pid} ({entry[0]})" for pid, entry in living.items() if pid not in own}
         # containers/storage binds its own directory on itself while it is in use.
         overlay = f"{self.folder}/graph/overlay "
-        mounts = {mount for mount in footprint.mounts() if mount.startswith(f"{self.folder}/")}
+        everywhere = footprint.mounts() | (self.user.mounts() if self.user else set())
+        mounts = {mount for mount in everywhere if mount.startswith(f"{self.folder}/")}
         found |= {f"mount {mount}" for mount in mounts if not mount.startswith(overlay)}
         cgroups = footprint.cgroups(self.tag)
         found |= {f"cgroup {path}" for path in cgroups if self.container_cgroup.search(path)}
@@ -242,6 +262,8 @@ class Engine(ABC):
             self.remove_containers()
         self.stop()
         footprint.end(self._stragglers())
+        if self.user:
+            footprint.end(self.user.processes())
         for path in self._absent:
             with contextlib.suppress(OSError):  # not made, or used by others by now
                 os.rmdir(path) if os.path.isdir(path) else os.unlink(path)

@@ -28,7 +28,8 @@ class Podman(DockerLike):
         self.env["CONTAINERS_CONF"] = str(conf)
         self.env["CONTAINERS_STORAGE_CONF"] = str(write_storage_conf(self.folder))
         self.limits = ("--ulimit", f"nofile={files}:{files}", "--ulimit", f"nproc={tasks}:{tasks}")
-        self.in_pod = ("--cgroup-parent", self.cgroup_parent)
+        # An ordinary user has no cgroups on v1, and there podman asks for none unless a parent is named.
+        self.in_pod: tuple[str, ...] = () if self.user else ("--cgroup-parent", self.cgroup_parent)
         self.habits = ("--network", "none", *self.in_pod)
         self.call("import", str(self.image), IMAGE).ok()
 
@@ -37,6 +38,11 @@ class Podman(DockerLike):
         command = self.command(*words)
         command[command.index("--runtime") + 1] = "pyrunc"
         return command
+
+    def by_default(self, *words: str) -> list[str]:
+        """The command line without a runtime: containers.conf may have a default."""
+        command = self.command()
+        return [*command[: command.index("--runtime")], *words]
 
     def command(self, *words: str) -> list[str]:
         """`podman --runtime PATH`; no journal is asked for anything, and systemd only for cgroups."""

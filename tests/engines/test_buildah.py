@@ -8,8 +8,6 @@ from tests.engines.buildah import Buildah
 from tests.engines.engine import IMAGE, asking
 from tests.support.payload import Testimony
 
-pytestmark = pytest.mark.xdist_group("buildah")
-
 
 def test_run_changes_the_image(buildah: Buildah) -> None:
     outcome = buildah.build(
@@ -48,7 +46,8 @@ def test_user_directory_and_environment(buildah: Buildah) -> None:
 
 def test_options(buildah: Buildah) -> None:
     """Capabilities, memory and a volume of the build."""
-    options = ("--cap-drop", "CAP_CHOWN", "--memory", "64m", "--volume", f"{buildah.folder}/context:/host:ro")
+    memory = () if buildah.user else ("--memory", "64m")  # he has no cgroups: see test_ordinary_user
+    options = ("--cap-drop", "CAP_CHOWN", *memory, "--volume", f"{buildah.folder}/context:/host:ro")
     lines = ['RUN ["testify", "caps", "--", "mkdir", "/host/x", "--", "access", "/host/rootfs.tar"]']
     answers = Testimony(buildah.build(f"FROM {IMAGE}", *lines, options=options).ok().out)
     assert 0 not in answers["caps"]["effective"] and answers["caps"]["effective"]
@@ -57,10 +56,12 @@ def test_options(buildah: Buildah) -> None:
 
 
 def test_user_namespace(buildah: Buildah) -> None:
-    options = ("--userns-uid-map", "0:100000:65536", "--userns-gid-map", "0:100000:65536")
+    # An ordinary user's are counted within his subordinate ids.
+    ids = ["0", "1", "5000"] if buildah.rootless else ["0", "100000", "65536"]
+    options = ("--userns-uid-map", ":".join(ids), "--userns-gid-map", ":".join(ids))
     lines = ['RUN ["testify", "read", "/proc/self/uid_map"]']
     answers = Testimony(buildah.build(f"FROM {IMAGE}", *lines, options=options).ok().out)
-    assert answers["read /proc/self/uid_map"].split() == ["0", "100000", "65536"]
+    assert answers["read /proc/self/uid_map"].split() == ids
 
 
 def test_stages(buildah: Buildah) -> None:

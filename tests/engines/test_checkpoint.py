@@ -47,7 +47,6 @@ def counting(engine: DockerLike, *options: str) -> None:
     wait_for(lambda: count(engine, "one")[1] > 5, 20, "the counter")
 
 
-@pytest.mark.xdist_group("podman")
 def test_podman(podman: Podman) -> None:
     counting(podman, "--memory", "64m")
     pid = int(podman.inspect("one", "{{.State.Pid}}"))
@@ -61,7 +60,6 @@ def test_podman(podman: Podman) -> None:
     podman.call("kill", "one").ok()
 
 
-@pytest.mark.xdist_group("podman")
 def test_podman_moves_a_container(podman: Podman, folder: Path) -> None:
     """What was exported while it ran becomes another container, with what it had written."""
     counting(podman)
@@ -75,7 +73,6 @@ def test_podman_moves_a_container(podman: Podman, folder: Path) -> None:
     goes_on(podman, "two", before)
 
 
-@pytest.mark.xdist_group("podman")
 def test_podman_with_a_pre_checkpoint(podman: Podman, folder: Path) -> None:
     """Most of the memory is written while the container runs."""
     programs = criu.folder()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ def test_exit_status(engine: DockerLike, status: int) -> None:
 def test_output(engine: DockerLike) -> None:
     outcome = engine.run([], "sh", "-c", "echo good; echo bad >&2").ok()
     assert (outcome.out, outcome.err) == ("good\n", "bad\n")
+
+
+def test_input(engine: DockerLike, folder: Path) -> None:
+    (folder / "in").write_text("from outside\n")
+    command = shlex.join(engine.command("run", "--rm", "-i", *engine.habits, IMAGE, "cat"))
+    assert engine.execute(["sh", "-c", f"{command} < {folder}/in"]).ok().out == "from outside\n"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +98,7 @@ def test_pid_1_and_names(engine: DockerLike) -> None:
     for name, inside in answers["namespaces"].items():
         shared = inside == os.readlink(f"/proc/self/ns/{name}")
         common = (
-            {"time"} if os.geteuid() else {"user", "time"}
+            {"time"} if engine.rootless else {"user", "time"}
         )  # an ordinary user's podman makes a user namespace
         assert shared == (name in common or (name == "cgroup" and shared)), (name, inside)
 
@@ -124,6 +131,7 @@ def test_tmpfs(engine: DockerLike) -> None:
 
 def test_volumes(engine: DockerLike, folder: Path) -> None:
     (folder / "file").write_text("from the host")
+    engine.may_write(folder)
     options = ["--volume", f"{folder}:/rw", "--volume", f"{folder}:/ro:ro", "--volume", f"{folder}/file:/one"]
     answers = engine.ask(options, "read /one", "mkdir /ro/x", "write /rw/new content")
     assert answers["read /one"] == "from the host"
@@ -189,6 +197,7 @@ def test_masked_and_read_only_paths(engine: DockerLike) -> None:
     assert answers["write /proc/sys/kernel/hostname x"] == {"errno": "EROFS"}
 
 
+@pytest.mark.needs_cgroups
 def test_memory(engine: DockerLike) -> None:
     file = limit("memory", "memory.limit_in_bytes", "memory.max")
     assert engine.ask(["--memory", "64m"], f"read {file}")[f"read {file}"].strip() == str(64 << 20)
@@ -197,6 +206,7 @@ def test_memory(engine: DockerLike) -> None:
     assert engine.inspect("eater", "{{.State.ExitCode}}") == "137"
 
 
+@pytest.mark.needs_cgroups
 def test_pids_limit(engine: DockerLike) -> None:
     file = limit("pids", "pids.max", "pids.max")
     answers = engine.ask(["--pids-limit", "20"], f"read {file}", "forks 40")
@@ -205,6 +215,7 @@ def test_pids_limit(engine: DockerLike) -> None:
     assert answers["forks 40"]["made"] <= 19
 
 
+@pytest.mark.needs_cgroups
 def test_cpu(engine: DockerLike) -> None:
     if V2:
         answers = engine.ask(["--cpus", "0.5", "--cpuset-cpus", "0"], "read /sys/fs/cgroup/cpu.max")

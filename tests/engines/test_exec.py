@@ -95,6 +95,7 @@ def test_exec_reads_its_input(engine: DockerLike, folder: Path) -> None:
     assert engine.execute(["sh", "-c", f"{command} < {folder}/in"]).ok().out == "from outside\n"
 
 
+@pytest.mark.needs_cgroups
 def test_exec_is_refused(engine: DockerLike) -> None:
     """While the container stands still, and after its end."""
     engine.detached("one", [])

@@ -13,11 +13,10 @@ from tests.support.payload import Testimony
 from tests.support.runtime import wait_for
 from tests.support.service_manager import ServiceManager
 
-pytestmark = pytest.mark.xdist_group("podman")
 
-#: First uid, first gid and size of a container's ranges; an ordinary user's are counted within his subordinate ids.
-RANGES = (1, 2, 5000) if os.geteuid() else (100000, 200000, 65536)
-UIDS, GIDS = (f"0:{first}:{RANGES[2]}" for first in RANGES[:2])
+def ranges(podman: Podman) -> tuple[str, str]:
+    """uids and gids of a container's user namespace; an ordinary user's are counted within his subordinate ids."""
+    return ("0:1:5000", "0:2:5000") if podman.rootless else ("0:100000:65536", "0:200000:65536")
 
 
 def test_pod_shares_namespaces(podman: Podman) -> None:
@@ -40,6 +39,7 @@ def test_pod_shares_namespaces(podman: Podman) -> None:
     podman.call("pod", "rm", "--force", "--time", "1", "pod").ok()
 
 
+@pytest.mark.needs_cgroups
 def test_pod_as_a_whole(podman: Podman) -> None:
     """It is paused, goes on, is stopped and started again, with all its containers."""
     infra = ["--infra-image", IMAGE, "--infra-command", "testify sleep"]
@@ -66,21 +66,13 @@ def test_pod_as_a_whole(podman: Podman) -> None:
 
 def test_user_namespace(podman: Podman) -> None:
     """Ids are mapped, the root file system belongs to the container's root, and the default profile holds."""
-    options = [
-        "--uidmap",
-        UIDS,
-        "--gidmap",
-        GIDS,
-        "--memory",
-        "64m",
-        "--pids-limit",
-        "50",
-    ]
+    uids, gids = ranges(podman)
+    options = ["--uidmap", uids, "--gidmap", gids, "--memory", "64m", "--pids-limit", "50"]
     maps = ("read /proc/self/uid_map", "read /proc/self/gid_map")
     questions = (*maps, "ids", "stat /bin/testify", "seccomp", "mkdir /x", "stat /dev/null")
     answers = podman.ask(options, *questions)
-    assert answers["read /proc/self/uid_map"].split() == ["0", str(RANGES[0]), str(RANGES[2])]
-    assert answers["read /proc/self/gid_map"].split() == ["0", str(RANGES[1]), str(RANGES[2])]
+    assert answers["read /proc/self/uid_map"].split() == uids.split(":")
+    assert answers["read /proc/self/gid_map"].split() == gids.split(":")
     assert answers["ids"]["uid"] == [0, 0, 0]
     assert answers["stat /bin/testify"]["uid"] == 0
     assert answers["seccomp"] == 2
@@ -89,14 +81,15 @@ def test_user_namespace(podman: Podman) -> None:
 
 
 def test_user_namespace_as_a_user(podman: Podman) -> None:
-    options = ["--uidmap", UIDS, "--user", "ann", "--read-only", "--cap-drop", "ALL"]
+    options = ["--uidmap", ranges(podman)[0], "--user", "ann", "--read-only", "--cap-drop", "ALL"]
     answers = podman.ask(options, "ids", "mkdir /x", "caps")
     assert answers["ids"]["uid"] == [1000, 1000, 1000]
     assert answers["mkdir /x"] == {"errno": "EROFS"}
 
 
 def test_user_namespace_with_a_terminal(podman: Podman) -> None:
-    options = ["--uidmap", UIDS, "--gidmap", GIDS]
+    uids, gids = ranges(podman)
+    options = ["--uidmap", uids, "--gidmap", gids]
     shell = podman.terminal("run", "--rm", "-it", *podman.habits, *options, IMAGE, "sh")
     shell.until("# ")
     shell.type("testify tty; exit 6\n")
@@ -105,12 +98,13 @@ def test_user_namespace_with_a_terminal(podman: Podman) -> None:
 
 
 def test_exec_in_a_user_namespace(podman: Podman) -> None:
-    podman.detached("one", ["--uidmap", UIDS, "--gidmap", GIDS])
+    uids, gids = ranges(podman)
+    podman.detached("one", ["--uidmap", uids, "--gidmap", gids])
     answers = podman.call(
         "exec", "--user", "ann", "one", *asking("ids", "read /proc/self/uid_map", "caps", "namespaces")
     ).ok().testimony  # fmt: skip
     assert answers["ids"]["uid"] == [1000, 1000, 1000]
-    assert answers["read /proc/self/uid_map"].split() == ["0", str(RANGES[0]), str(RANGES[2])]
+    assert answers["read /proc/self/uid_map"].split() == uids.split(":")
     assert answers["caps"]["effective"] == []
     pid = podman.inspect("one", "{{.State.Pid}}")
     assert answers["namespaces"]["user"] == os.readlink(f"/proc/{pid}/ns/user")
@@ -128,13 +122,20 @@ def test_runtime_by_name(podman: Podman) -> None:
     assert outcome.status == 9, outcome
 
 
-def test_sentence_comes_through(podman: Podman) -> None:
-    """With JSON logging podman shows the runtime's sentence, not JSON and not a second copy."""
-    outcome = podman.run(["--workdir", "/etc/passwd/x"], "true")
-    assert outcome.status in (126, 127), outcome
-    lines = [line for line in outcome.err.splitlines() if line]
-    assert len(lines) == 1 and "{" not in lines[0], outcome
-    assert "/etc/passwd" in lines[0] and "not a directory" in lines[0], outcome
+def test_sentence_comes_through(podman: Podman, monkeypatch: pytest.MonkeyPatch) -> None:
+    """podman reads the runtime's sentence out of its log, and shows all of stderr where it may not read that."""
+    command = podman.by_name("run", "--rm", *podman.habits, IMAGE, "no-such-program")
+    outcome = podman.execute(command)
+    assert outcome.status == 127, outcome
+    assert "create failed: " in outcome.err and 'exec: "no-such-program": ' in outcome.err, outcome
+    assert not any(word in outcome.err for word in ("level=", "msg=", "{")), outcome
+    said = Path(podman.env["CONTAINERS_CONF"]).read_text()
+    (entry,) = [line for line in said.splitlines() if line.startswith("runtime_supports_json")]
+    (podman.folder / "without.conf").write_text(said.replace(entry, 'runtime_supports_json = ["runc"]'))
+    monkeypatch.setitem(podman.env, "CONTAINERS_CONF", str(podman.folder / "without.conf"))
+    outcome = podman.execute(command)
+    assert outcome.status == 127, outcome
+    assert " level=error msg=" in outcome.err and r"exec: \"no-such-program\": " in outcome.err, outcome
 
 
 def test_sigproxy_and_stop_signal(podman: Podman) -> None:
@@ -170,6 +171,7 @@ def test_privileged(podman: Podman) -> None:
 def test_sdnotify(podman: Podman, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `container` conmon listens on a socket that podman mounts: the runtime keeps its hands off."""
     with ServiceManager(podman.folder / f"notify-{mode}") as manager:
+        podman.may_write(Path(manager.name))
         questions = asking("env", "notify READY=1", "sleep")
         options = ["--detach", f"--sdnotify={mode}", "--name", f"notify-{mode}", *podman.habits]
         monkeypatch.setitem(podman.env, "NOTIFY_SOCKET", manager.name)

@@ -16,7 +16,7 @@ from tests.engines.podman import Podman
 from tests.support.runtime import SESSION, wait_for
 
 pytestmark = [
-    pytest.mark.xdist_group("podman"),
+    pytest.mark.needs_cgroups,
     pytest.mark.skipif(not os.path.isdir("/run/systemd/system"), reason="this host has no systemd"),
 ]
 

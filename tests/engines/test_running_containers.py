@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.engines import cgroup
 from tests.engines.engine import DockerLike
 from tests.support import footprint
 from tests.support.runtime import wait_for
+
+pytestmark = pytest.mark.needs_cgroups
 
 
 def test_pause_and_unpause(engine: DockerLike) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.private_files import with_account
 from tests.support.runtime import Runtime
 
 UID = GID = 1000
@@ -46,12 +47,7 @@ def test_any_number_of_them_in_a_user_namespace(runtime: Runtime, closed: Path, 
 
 def test_without_root_where_the_callers_id_is_not_the_containers_root(runtime: Runtime, folder: Path) -> None:
     """Init becomes a subordinate id, to which the caller's own folder is closed."""
-    (folder / "subids").write_text(f"{UID}:600000:65536\n")
-    (folder / "passwd").write_text(f"root:x:0:0:root:/root:/bin/sh\nsomebody:x:{UID}:{GID}::/:/bin/sh\n")
-    files = {"subuid": "subids", "subgid": "subids", "passwd": "passwd"}
-    script = " && ".join(f"mount --bind {folder}/{ours} /etc/{name}" for name, ours in files.items())
-    around = ["unshare", "--mount", "--propagation", "private", "sh", "-c", f'{script} && exec "$@"', "sh"]
-    user = runtime.as_user(UID, GID, *around)
+    user = runtime.as_user(UID, GID, *with_account(folder, UID, GID, 600000))
     closed = Path(str(user.cwd)) / "closed"
     closed.mkdir()
     (closed / "file").write_text("reached")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.private_files import with_account
 from tests.support.runtime import Runtime
 
 pytestmark = pytest.mark.needs_root
@@ -187,15 +188,7 @@ def test_rootless_mapping_of_a_foreign_id(runtime: Runtime) -> None:
 
 def test_rootless_with_subordinate_ids(runtime: Runtime, folder: Path) -> None:
     """newuidmap and newgidmap, with a private /etc/subuid and /etc/subgid, and a user who has a name."""
-    (folder / "subids").write_text(f"{UID}:600000:65536\n")
-    # On a fresh machine nobody has this uid, and newuidmap wants to know who calls it.
-    (folder / "passwd").write_text(f"root:x:0:0:root:/root:/bin/sh\nsomebody:x:{UID}:{GID}::/:/bin/sh\n")
-    files = {"subuid": "subids", "subgid": "subids", "passwd": "passwd"}
-    script = " && ".join(f"mount --bind {folder}/{ours} /etc/{name}" for name, ours in files.items())
-    script += ' && exec "$@"'
-    user = runtime.as_user(
-        UID, GID, "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"
-    )
+    user = runtime.as_user(UID, GID, *with_account(folder, UID, GID, 600000))
     bundle = runtime.bundle().rootless(UID, GID)
     bundle.linux["uidMappings"].append({"containerID": 1, "hostID": 600000, "size": 1000})
     bundle.linux["gidMappings"].append({"containerID": 1, "hostID": 600000, "size": 1000})

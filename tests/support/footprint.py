@@ -58,10 +58,10 @@ def reap() -> None:
                 pass
 
 
-def mounts() -> set[str]:
-    """Each mount of this mount namespace as "mountpoint root fstype source"."""
+def mounts(pid: int | str = "self") -> set[str]:
+    """Each mount of this mount namespace, or of a process's, as "mountpoint root fstype source"."""
     found: set[str] = set()
-    with open("/proc/self/mountinfo") as file:
+    with open(f"/proc/{pid}/mountinfo") as file:
         for line in file:
             left, _, right = line.partition(" - ")
             words = left.split()

@@ -12,8 +12,10 @@ from tests.support.payload import REPOSITORY
 from tests.vm.suite import PARTS
 
 ENGINES = REPOSITORY / "tests" / "engines"
-COLUMNS = ("v1, root", "v2 with systemd, root", "v2 with systemd, ordinary user")
-V1, ROOT, USER = COLUMNS
+COLUMNS = ("v1, root", "v1, ordinary user", "v2 with systemd, root", "v2 with systemd, ordinary user")
+V1, V1_USER, ROOT, USER = COLUMNS
+#: The fixtures that give an ordinary user's engine on v1: tests/engines/conftest.py.
+HIS = {"engine", "podman", "buildah", "his_podman", "his_buildah"}
 NAME = re.compile(r"`(\w+)::(test_\w+)`")
 
 
@@ -33,16 +35,16 @@ CELLS = [
 
 
 @cache
-def module(name: str) -> tuple[dict[str, str], str]:
-    """The tests of a file, each with the source of its decorators, and the source of the marks of all of them."""
+def module(name: str) -> tuple[dict[str, str], str, dict[str, set[str]]]:
+    """Of the tests of a file the source of the decorators of each, of the marks of all, and the arguments of each."""
     tree = ast.parse((ENGINES / f"test_{name}.py").read_text())
-    tests = {
-        node.name: " ".join(map(ast.unparse, node.decorator_list))
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-    }
+    nodes = [
+        node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+    tests = {node.name: " ".join(map(ast.unparse, node.decorator_list)) for node in nodes}
+    arguments = {node.name: {argument.arg for argument in node.args.args} for node in nodes}
     marks = [ast.unparse(node.value) for node in tree.body if isinstance(node, ast.Assign)]
-    return tests, " ".join(mark for mark in marks if "pytest.mark" in mark)
+    return tests, " ".join(mark for mark in marks if "pytest.mark" in mark), arguments
 
 
 def runs(part: str, name: str) -> bool:
@@ -53,13 +55,18 @@ def runs(part: str, name: str) -> bool:
 
 @pytest.mark.parametrize(("engine", "operation", "column", "name", "test"), CELLS)
 def test_cell(engine: str, operation: str, column: str, name: str, test: str) -> None:
-    tests, marks = module(name)
+    tests, marks, arguments = module(name)
     assert test in tests, f"{engine}, {operation}: no {test} in tests/engines/test_{name}.py"
     marks += tests[test]
-    if column == V1:
+    if column in (V1, V1_USER):
         assert "has no systemd" not in marks
     else:
         assert runs("podman-rootless" if column == USER else "engines", name)
+    if column == V1:
+        assert "not HERE" not in marks, "it is only about an ordinary user"
+    if column == V1_USER:
+        assert "needs_root" not in marks and "needs_cgroups" not in marks and HIS & arguments[test]
+        assert engine in ("podman", "buildah")
     if column == USER:
         assert "needs_root" not in marks and engine == "podman"
 
