@@ -1,5 +1,7 @@
 """The program of every bundle in `bundles/`, compiled for one fixed host, compared with the text in tests/golden.
 
+Above it stands what the runtime does outside of it: making and limiting the cgroup, and the resctrl group.
+
 A change of a program is to be seen in review. `PYRUNC_UPDATE_GOLDEN=1 pytest tests/unit/test_golden.py` writes
 the texts anew. `minimal` and `busybox` are whole; of the others all that differs from `minimal`. `exec` is the program
 of a process that joins the container of the bundle `busybox`, with a user namespace, terminal and label.
@@ -23,6 +25,7 @@ from pyrunc.linux.namespaces import KINDS
 from pyrunc.plan import build
 from pyrunc.plan import exec as exec_plan
 from pyrunc.plan.host import Host
+from tests.support import host_side
 from tests.support.listing import RecordedProgram, listing
 from tests.support.payload import REPOSITORY
 
@@ -74,20 +77,22 @@ def host_for(config: Any, *, rootless: bool) -> Host:
     return host
 
 
-def compiled(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The listing of a bundle's program."""
+def compiled(bundle: Path, monkeypatch: pytest.MonkeyPatch, scratch: Path) -> str:
+    """What the runtime does on the host for a bundle's cgroup and resctrl group, then the listing of its program."""
     monkeypatch.setattr(build, "Program", RecordedProgram)
     config = json.loads((bundle / "config.json").read_text())
     rootless = bundle.name == "rootless"
     host = host_for(config, rootless=rootless)
-    manager = choose(config, "golden", V1 if bundle.name in ONLY_V1 else V2, rootless)
+    layout = V1 if bundle.name in ONLY_V1 else V2
+    before = host_side.listing(config, layout, rootless, scratch / bundle.name, monkeypatch)
+    manager = choose(config, "golden", layout, rootless)
     host.cgroups = manager.paths()
     # What libseccomp makes of a profile differs from version to version; here only its place matters.
     bpf = b"\x06\0\0\0\0\0\xff\x7f" if "seccomp" in config["linux"] else None
     choices = build.Choices(container_id="golden", keyring="_ses.golden", init=bundle.name == "init")
     program = build.compile_program(config, host, choices, bpf, manager)
     assert isinstance(program, RecordedProgram)
-    return listing(program)
+    return before + listing(program)
 
 
 def beyond(minimal: str, text: str) -> str:
@@ -101,10 +106,12 @@ def beyond(minimal: str, text: str) -> str:
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
-def test_the_program_of_a_bundle_is_as_recorded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = compiled(bundle, monkeypatch)
+def test_the_program_of_a_bundle_is_as_recorded(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = compiled(bundle, monkeypatch, tmp_path)
     if bundle.name not in WHOLE:
-        text = beyond(compiled(MINIMAL, monkeypatch), text)
+        text = beyond(compiled(MINIMAL, monkeypatch, tmp_path), text)
     golden = GOLDEN / f"{bundle.name}.txt"
     if os.environ.get("PYRUNC_UPDATE_GOLDEN"):
         golden.parent.mkdir(exist_ok=True)
