@@ -158,8 +158,11 @@ def test_v1_list_decides_as_the_rules_do_or_is_refused(devices: list[dict[str, A
     except PyruncError:
         # Refused: no list of exceptions can say this. `test_what_v1_can_hold` tells that this is no excuse.
         return
+    exact = allowlist_v1.allowed(normal) is not None or allowlist_v1.denied(normal) is not None
     for kind, major, minor in POINTS:
         allowed = told_by(devices, kind, major, minor)
+        if not exact:  # what may be made is then as for a node that no rule names
+            allowed |= told_by(devices, kind, 4095, (1 << 20) - 1) & rules.MKNOD
         for access in range(1, 8):
             assert kernel_v1(planned, kind, access, major, minor) == (not access & ~allowed)
 
@@ -238,8 +241,21 @@ def test_an_explicit_denial_of_a_default_device_holds() -> None:
         assert normal.get(("c", 1, 3), normal["c", -1, -1]) == rules.EVERYTHING
         assert allowlist_v1.writes(normal, None), "v1 holds it"
     assert ("c", 1, 5) not in rules.table(rules.rules([deny])), "what any other node may"
-    with pytest.raises(PyruncError, match='deny no "m"'):
-        allowlist_v1.writes(rules.table(rules.rules([{**deny, "access": "rwm"}])), None)
+
+
+def test_v1_lets_a_node_be_made_that_is_denied_by_name() -> None:
+    """As docker denies /dev/fuse to every container, while any node may be made by default."""
+    nothing = {"allow": False, "access": "rwm"}
+    fuse = {"allow": False, "type": "c", "major": 10, "minor": 229, "access": "rwm"}
+    planned = allowlist_v1.writes(rules.table(rules.rules([nothing, fuse])), None)
+    assert [kernel_v1(planned, "c", bit, 10, 229) for bit in (rules.MKNOD, rules.READ, rules.WRITE)] == [
+        True,
+        False,
+        False,
+    ]
+    allowed = {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "r"}
+    with pytest.raises(PyruncError, match="cannot hold these rules"):
+        allowlist_v1.writes(rules.table(rules.rules([nothing, {**allowed, "minor": None}, fuse])), None)
 
 
 def test_default_rules_are_there_after_everything_is_denied() -> None:

@@ -3,7 +3,9 @@
 A v1 cgroup either denies everything except its exceptions or allows everything except its exceptions. An
 exception that allows must hold all the access an open asks for by itself; one that denies need only overlap.
 So the normal form of the rules can be held exactly where narrower entries always allow more than wider ones
-(a list of what is allowed), or always less (a list of what is denied). Anything else is refused.
+(a list of what is allowed), or always less (a list of what is denied). Anything else is refused, but for one thing that
+docker asks of every container: where every node may be made, which is the default, no list can say that one of them may
+not be. It may be made then, as under runc, and is as useless as asked, for it cannot be opened.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import os
 from errno import EINVAL, EPERM
 
 from pyrunc.errors import KernelError, PyruncError
-from pyrunc.linux.cgroups.devices.rules import ANY, EVERYTHING, allows_everything, text
+from pyrunc.linux.cgroups.devices.rules import ANY, EVERYTHING, MKNOD, allows_everything, text
 from pyrunc.linux.cgroups.files import read, refused
 
 TYPE_CHECKING = False
@@ -70,13 +72,19 @@ def writes(normal: Table, current: str | None) -> Writes:
             ("devices.allow", "a"),
             *[("devices.deny", text(*key, bits)) for key, bits in exceptions.items()],
         ]
+    if (exceptions := allowed(_nodes_made(normal))) is not None:
+        return _exchanged(_parse(current or "a"), exceptions)
     raise PyruncError(
         "linux.resources.devices: cgroup v1 cannot hold these rules: some narrow ones allow what a wider one "
         "denies and others deny what a wider one allows",
-        remedy="list only what is allowed after one rule that denies everything, or the other way round; in the "
-        'first case deny no "m", for by default every node may be made',
+        remedy="list only what is allowed after one rule that denies everything, or the other way round",
         code="unsupported",
     )
+
+
+def _nodes_made(normal: Table) -> Table:
+    """The same, with each node of a type allowed to be made if those that no rule names are."""
+    return {key: access | normal[key[0], ANY, ANY] & MKNOD for key, access in normal.items()}
 
 
 def _exchanged(have: Table | None, exceptions: Table) -> Writes:
