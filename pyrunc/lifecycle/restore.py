@@ -201,7 +201,9 @@ def _cgroup_roots(prepared: Prepared) -> list[dict[str, str]]:
     for controller, path in prepared.manager.paths().items():
         top = next((top for top in tops if f"{path}/".startswith(f"{top}/")), "")
         root = {"path": path[len(top) :] or "/"}
-        if controller:
+        if any(prepared.manager.paths()):
+            # "" is the unified hierarchy beside others. A root without a controller criu takes for that of every other
+            # hierarchy, too: it would make cgroups where the container is not, and nobody would remove them.
             root["ctrl"] = controller
         roots.append(root)
     return roots

@@ -13,14 +13,14 @@ from pyrunc.kernel.mountinfo import mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from typing import Final
 
     from pyrunc.kernel.mountinfo import Mount
 
 #: Where distributions mount cgroups (file-hierarchy(7)).
 ROOT: Final = "/sys/fs/cgroup"
-#: The one named hierarchy (a v1 hierarchy without controllers) that containers join, as they do under runc.
+#: The named hierarchy (a v1 hierarchy without controllers) in which systemd follows processes.
 SYSTEMD: Final = "name=systemd"
 #: What mountinfo lists with them and is none of cgroup v2's own.
 _NO_FLAGS: Final = ("ro", "rw", "seclabel")
@@ -30,7 +30,7 @@ class Hierarchy:
     """One mounted hierarchy.
 
     `mount`: the mount point. `controllers`: of cgroup v1 those attached, in the kernel's order
-    (`("name=systemd",)` for the named one); of cgroup v2 those available at the mount's root. `own`: the
+    (`("name=systemd",)` for a named one); of cgroup v2 those available at the mount's root. `own`: the
     cgroup of this process, relative to the mount point, "/" or "/a/b".
     """
 
@@ -48,9 +48,9 @@ class Hierarchy:
 class Layout:
     """The hierarchies of this host: `v1` (empty on a pure cgroup v2 host) and `v2` (None on a pure v1 host).
 
-    With both (a hybrid host) each controller is in one of them, the more usual ones in v1. A named hierarchy other
-    than systemd's is left alone, as runc leaves it: without controllers it limits nothing, and there the container
-    stays in the cgroup of its runtime, as any child does.
+    With both (a hybrid host) each controller is in one of them, the more usual ones in v1. Named hierarchies are among
+    those, as far as they are mounted; others than systemd's come last, for they may be unmounted at any time. On a
+    pure cgroup v2 host v1 hierarchies are left alone.
     """
 
     __slots__ = ("v1", "v2")
@@ -78,12 +78,11 @@ def layout(root: str = ROOT) -> Layout:
     table: list[Mount] | None = None
     v1: list[Hierarchy] = []
     v2: Hierarchy | None = None
+    taken = {name for _, names, _ in own for name in names.split(",")}
     for _, names, whole in own:
         path = whole
-        if names.startswith("name=") and names != SYSTEMD:
-            continue
         controllers = tuple(names.split(",")) if names else ()
-        mount = f"{root}/{controllers[0].removeprefix('name=')}" if names else f"{root}/unified"
+        mount = f"{root}/{shown_as(controllers[:1], taken)}" if names else f"{root}/unified"
         # Inode 1 is the root of a hierarchy: nothing but its own mount shows that below a tmpfs.
         if not _is_root(mount):
             if table is None:
@@ -97,7 +96,24 @@ def layout(root: str = ROOT) -> Layout:
             v1.append(Hierarchy(mount, controllers, path))
         else:
             v2 = Hierarchy(mount, tuple(_read(mount + "/cgroup.controllers").split()), path)
-    return Layout(tuple(v1), v2)
+    v1.sort(key=lambda hierarchy: is_named(hierarchy.controllers))
+    # With nothing but those, no limit is cgroup v1's.
+    return Layout(tuple(v1) if v1 and not is_named(v1[0].controllers) else (), v2)
+
+
+def is_named(controllers: Sequence[str]) -> bool:
+    """Whether these are the controllers of a named hierarchy other than systemd's."""
+    return controllers[0].startswith("name=") and controllers[0] != SYSTEMD
+
+
+def shown_as(controllers: Sequence[str], others: Collection[str]) -> str:
+    """What the directory of a hierarchy is called where all are side by side: "cpu,cpuacct", "systemd".
+
+    A named one whose name one of the `others` has already, such as "memory", keeps the "name=" before it.
+    """
+    name = ",".join(controllers)
+    plain = name.removeprefix("name=")
+    return name if name != plain and plain in (*others, "unified") else plain
 
 
 def _read(path: str) -> str:

@@ -13,6 +13,7 @@ import os
 
 from pyrunc.errors import PyruncError
 from pyrunc.kernel.constants import MOUNT_ATTR_NOSYMFOLLOW
+from pyrunc.linux.cgroups.layout import shown_as
 from pyrunc.linux.devices import DEFAULTS, path_of
 from pyrunc.linux.masking import plain
 from pyrunc.linux.mounts.facts import destination_of, is_bind, links, source_of
@@ -161,7 +162,7 @@ def _cgroup_mounts(path: str, cgroups: Mapping[str, str]) -> dict[str, str]:
     for controller, source in cgroups.items():
         names.setdefault(source, []).append(controller)
     found = {
-        f"{path.rstrip('/')}/{','.join(controllers).removeprefix('name=') or 'unified'}": source
+        f"{path.rstrip('/')}/{shown_as(controllers, cgroups) or 'unified'}": source
         for source, controllers in names.items()
     }
     if "" in cgroups:

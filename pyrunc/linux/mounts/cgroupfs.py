@@ -29,6 +29,7 @@ from pyrunc.kernel.constants import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
+from pyrunc.linux.cgroups.layout import shown_as
 from pyrunc.linux.mounts import filesystem
 from pyrunc.linux.mounts.facts import destination_of, is_bind
 from pyrunc.linux.mounts.options import parse
@@ -129,7 +130,7 @@ def _plan_v1(
     # Attached before anything is mounted in it: older kernels attach nothing to a detached tree.
     points.move(base, point, step=step, of=of)
     for source, controllers in _hierarchies(host.cgroups):
-        name = ",".join(controllers).removeprefix("name=")
+        name = shown_as(controllers, host.cgroups)
         label = f"{step}: {name}"
         program.call("mkdirat", base, name, 0o755, step=label, of=of)
         _plan_hierarchy(points, source, base, name, attributes, host.rootless, label, of)

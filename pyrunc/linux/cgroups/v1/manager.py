@@ -12,6 +12,7 @@ import time
 from pyrunc.errors import KernelError, PyruncError
 from pyrunc.kernel.constants import SIGKILL
 from pyrunc.linux.cgroups import files, frozen, tree
+from pyrunc.linux.cgroups.layout import is_named
 from pyrunc.linux.cgroups.place import place
 from pyrunc.linux.cgroups.resources import CONTROLLERS, needed, part
 from pyrunc.linux.cgroups.v1 import limits
@@ -131,7 +132,8 @@ class Manager:
                 try:
                     home.fresh = tree.make(home.path, home.top, self._made)
                 except OSError as error:
-                    if not (self._optional and error.errno in files.DENIED):
+                    spare = self._optional or (self.rootless and is_named(home.controllers))
+                    if not (spare and error.errno in files.DENIED):
                         raise tree.make_failed(home.path, error) from error
                     # Nothing was asked of this hierarchy, and it belongs to somebody else.
                     continue
@@ -244,12 +246,16 @@ class Manager:
             program.call("close", slot, step="close its file")
 
     def entrances(self) -> dict[str, int]:
-        """`tasks` of each v1 hierarchy, open for writing; of one that `create` left out (rootless) /dev/null."""
+        """`tasks` of each v1 hierarchy, open for writing; of one that is left out /dev/null.
+
+        Left out are what `create` did (rootless), and a named hierarchy that somebody has unmounted since.
+        """
         opened: dict[str, int] = {}
         path = ""
         try:
             for name, home in self._planned.items():
-                path = f"{home.path}/tasks" if home in self.homes else os.devnull
+                gone = is_named(home.controllers) and not os.path.isdir(home.path)
+                path = f"{home.path}/tasks" if home in self.homes and not gone else os.devnull
                 opened[name] = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
             for descriptor in opened.values():
