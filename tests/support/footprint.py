@@ -203,6 +203,7 @@ def end(pids: set[int]) -> None:
         and time.monotonic() < deadline
     ):
         time.sleep(0.01)
+        reap()  # the init of a PID namespace does not end before all there is reaped
     reap()
 
 

@@ -104,6 +104,13 @@ class Running:
             f"{text!r} on stdout (now {self.out!r}, stderr {self.err!r})",
         )
 
+    def wait_reaping(self, patience: float = 30) -> None:
+        """Wait for its end, and reap meanwhile: init of a PID namespace waits for what `exec` left to us there."""
+        deadline = time.monotonic() + patient(patience)
+        while self.process.poll() is None and time.monotonic() < deadline:
+            footprint.reap()
+            time.sleep(0.01)
+
     def wait(self, timeout: float = 20) -> Outcome:
         """Wait for its end."""
         timeout = patient(timeout)
@@ -385,8 +392,7 @@ class Runtime:
             known = os.listdir(twin.root) if os.path.isdir(twin.root) else []
             for id in known:
                 if id in self._ids:
-                    with contextlib.suppress(AssertionError):
-                        twin.verb("delete", "--force", id, timeout=30)
+                    twin.spawn("delete", "--force", id).wait_reaping()
         for process in self._processes:
             if process.poll() is None:
                 process.kill()
