@@ -43,7 +43,13 @@ LOG_LEVEL: Final = 4
 #: The names under which a namespace joined by path is outside for criu (runc's); a restore gives it another.
 EXTERNAL: Final = {"network": ("net", "extRootNetNS"), "pid": ("pid", "extRootPidNS")}
 #: Those of which criu dumps what is in them, and which a restore joins by path instead.
-REJOINED: Final = {"ipc": "ipc", "uts": "uts"}
+REJOINED: Final = {"ipc": "ipc", "uts": "uts", "time": "time"}
+#: Why a restore can join none of the others.
+_NOT_JOINED: Final = {
+    "cgroup": "criu knows of none to join",
+    "mount": "criu would run, as the host's root, what is there in the place of the host's ip and iptables",
+    "user": "criu makes that of the images anew, and may join no other from inside it",
+}
 #: Beside the images, made by pyrunc: there if the container has a directory for sd_notify(3).
 NOTIFIED: Final = "pyrunc-notify"
 
@@ -280,8 +286,8 @@ def _namespaces(config: Config, pid: int) -> list[str]:
             found.append(f"{short}[{os.stat(f'/proc/{pid}/ns/{short}').st_ino}]:{name}")
         elif kind not in REJOINED:
             raise PyruncError(
-                f"a container that has joined a {kind} namespace cannot be checkpointed",
-                remedy="criu restores none into one; only network, pid, ipc and uts namespaces can be joined",
+                f"a container that has joined a {kind} namespace cannot be checkpointed: {_NOT_JOINED[kind]}",
+                remedy="network, pid, ipc, uts and time namespaces can be joined",
                 code="unsupported",
             )
     return found

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,19 +60,56 @@ def test_a_pod(runtime: Runtime, images: Path) -> None:
         container.delete().ok()
 
 
-def test_a_joined_namespace_that_criu_cannot_join(runtime: Runtime, images: Path) -> None:
-    with runtime.running(runtime.bundle().sleeper()) as first:
-        container = counting(runtime, runtime.bundle().namespace("cgroup", f"/proc/{first.pid}/ns/cgroup"))
-        container.checkpoint(images).fails("cgroup namespace", "cannot be checkpointed")
+@contextlib.contextmanager
+def held(kind: str) -> Iterator[str]:
+    """The path of a namespace of this kind, with the process that holds it."""
+    holder = subprocess.Popen(["unshare", f"--{kind}", "sleep", "1000"])
+    footprint.own_children.add(holder.pid)
+    name = {"mount": "mnt", "time": "time_for_children"}.get(kind, kind)
+    path = f"/proc/{holder.pid}/ns/{name}"
+    try:
+        wait_for(lambda: os.readlink(path) != os.readlink(f"/proc/self/ns/{name}"), say=f"a {kind} namespace")
+        if kind == "user":
+            for ids in ("uid_map", "gid_map"):
+                Path(f"/proc/{holder.pid}/{ids}").write_text("0 200000 65536")
+        yield path
+    finally:
+        holder.kill()
+        holder.wait()
+        footprint.own_children.discard(holder.pid)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"), [("cgroup", "none to join"), ("mount", "as the host's root"), ("user", "from inside it")]
+)
+def test_a_joined_namespace_that_no_restore_can_join(
+    runtime: Runtime, images: Path, kind: str, why: str
+) -> None:
+    """Each for a reason of its own; nothing is written, and the container goes on."""
+    bundle = runtime.bundle()
+    if kind == "user":
+        bundle.give_rootfs(200000, 200000)
+    with held(kind) as path:
+        container = counting(runtime, bundle.namespace(kind, path))
+        container.checkpoint(images).fails(f"joined a {kind} namespace cannot be checkpointed", why)
+        assert not list(images.iterdir())
         goes_on(container)
 
 
+def test_a_joined_time_namespace(runtime: Runtime, images: Path) -> None:
+    with held("time") as path:
+        container = counting(runtime, runtime.bundle().namespace("time", path))
+        container.checkpoint(images).ok()
+        container.restore(images).ok()
+        goes_on(container)
+        assert os.readlink(f"/proc/{container.pid}/ns/time") == os.readlink(path)
+
+
 def test_an_empty_network_namespace(runtime: Runtime, images: Path) -> None:
-    flags = ["--empty-ns", "network", "--tcp-established", "--tcp-skip-in-flight", "--network-lock", "skip"]
     container = counting(runtime)
-    container.checkpoint(images, *flags, "--link-remap", "--ext-unix-sk", "--file-locks").ok()
+    container.checkpoint(images, "--empty-ns", "network").ok()
     assert not list(images.glob("netdev-*.img"))
-    container.restore(images, "--empty-ns", "network", "--tcp-close", "--ext-unix-sk", "--file-locks").ok()
+    container.restore(images, "--empty-ns", "network").ok()
     goes_on(container)
     lines = Path(f"/proc/{container.pid}/net/dev").read_text().splitlines()[2:]
     assert [line.split(":")[0].strip() for line in lines if "lo:" not in line] in ([], ["tunl0"], ["sit0"])
