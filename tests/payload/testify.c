@@ -21,6 +21,7 @@
 #include <dirent.h>
 #include <poll.h>
 #include <netinet/in.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -758,6 +759,60 @@ static void key(const char *name)
         text_n(payload, (size_t)size);
 }
 
+/* -- what criu(8) wants to be told of -------------------------------------------------------------------- */
+
+/* A socket that stays open, and listens to this port of the loopback without ever accepting; its number. */
+static int listener(int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    return bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 8) < 0 ? -1 : fd;
+}
+
+/* Both ends of a TCP connection, which stay open. */
+static void tcp_pair(void)
+{
+    struct sockaddr_in address;
+    socklen_t size = sizeof address;
+    int door = listener(0), near = socket(AF_INET, SOCK_STREAM, 0), far = -1;
+    if (getsockname(door, (struct sockaddr *)&address, &size) == 0
+        && connect(near, (struct sockaddr *)&address, size) == 0)
+        far = accept(door, NULL, NULL);
+    if (far < 0)
+        failed();
+    else
+        printf("[%d,%d]", near, far);
+    close(door);
+}
+
+/* A socket of datagrams that stays open, connected to this one; its number. */
+static int connected(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    return connect(fd, (struct sockaddr *)&address, sizeof address) < 0 ? -1 : fd;
+}
+
+/* Sends "tick 1", "tick 2" and so on into a socket, until it cannot; what comes out of `out`, if not 0, to stdout. */
+static void count_into(int in, int out)
+{
+    char line[32];
+    for (int n = 1;; n++) {
+        int size = snprintf(line, sizeof line, "tick %d\n", n);
+        if (send(in, line, (size_t)size, MSG_NOSIGNAL) < 0)
+            break;
+        if (out) {
+            ssize_t got = read(out, line, sizeof line);
+            if (got < 0 || write(1, line, (size_t)got) < 0)
+                break;
+        }
+        usleep(50000);
+    }
+    failed();
+}
+
 static void one(int count, char **words)
 {
     const char *name = words[0];
@@ -896,6 +951,16 @@ static void one(int count, char **words)
         direct(first, second[0], count > 3 ? atol(words[3]) : 0);
     else if (IS("datagram"))
         datagram();
+    else if (IS("lock"))
+        result(flock(atoi(first), LOCK_EX | LOCK_NB));
+    else if (IS("listener"))
+        result(listener(atoi(first)));
+    else if (IS("connected"))
+        result(connected(first));
+    else if (IS("count-into"))
+        count_into(atoi(first), atoi(second));
+    else if (IS("tcp-pair"))
+        tcp_pair();
     else if (IS("syscall"))
         call(count - 1, words + 1);
     else if (IS("trap")) {

@@ -20,7 +20,14 @@ from tests.support.runtime import Runtime, wait_for
 pytestmark = [pytest.mark.needs_root, pytest.mark.usefixtures("criu")]
 
 
-def test_pre_dump_with_a_parent(runtime: Runtime, images: Path, criu: Path) -> None:
+def on_disk(images: Path) -> int:
+    """How many blocks the memory in the images takes, holes aside."""
+    return sum(file.stat().st_blocks for file in images.glob("pages-*.img"))
+
+
+@pytest.mark.parametrize("flags", [[], ["--auto-dedup"]])
+def test_pre_dump_with_a_parent(runtime: Runtime, images: Path, criu: Path, flags: list[str]) -> None:
+    """With --auto-dedup the first images lose the pages that the second have anew."""
     if not tool.works(criu / "criu", "mem_dirty_track"):
         container = counting(runtime)
         container.checkpoint(images / "first", "--pre-dump").fails("pre-dump", "mem_track")
@@ -29,10 +36,23 @@ def test_pre_dump_with_a_parent(runtime: Runtime, images: Path, criu: Path) -> N
     container = counting(runtime)
     container.checkpoint(images / "first", "--pre-dump").ok()
     goes_on(container)
-    container.checkpoint(images / "second", "--parent-path", "../first").ok()
+    before = on_disk(images / "first")
+    container.checkpoint(images / "second", "--parent-path", "../first", *flags).ok()
+    assert (on_disk(images / "first") < before) == bool(flags)
     assert os.readlink(images / "second" / "parent") == "../first"
     container.restore(images / "second").ok()
     goes_on(container)
+
+
+@pytest.mark.parametrize("flags", [[], ["--auto-dedup"]])
+def test_images_that_are_used_up(runtime: Runtime, images: Path, flags: list[str]) -> None:
+    """A restore with --auto-dedup takes away what it has read."""
+    container = counting(runtime)
+    container.checkpoint(images).ok()
+    before = on_disk(images)
+    container.restore(images, *flags).ok()
+    goes_on(container)
+    assert (on_disk(images) < before) == bool(flags)
 
 
 def free_port() -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkpointed import COUNTER, Named, beside, ticks
+from tests.support.checkpointed import COUNTER, Named, beside, counting, goes_on, ticks
 from tests.support.runtime import Runtime, wait_for
 from tests.support.terminal import ConsoleSocket
 
@@ -98,3 +98,31 @@ def _ends(kind: str) -> tuple[int, int]:
         ours, theirs = socket.socketpair()
         return ours.detach(), theirs.detach()
     return os.open("/dev/null", os.O_RDONLY), os.open("/dev/full", os.O_RDWR)
+
+
+def test_a_job_of_a_shell(runtime: Runtime, images: Path) -> None:
+    """What a shell of `exec` left in the background: the leader of its session is not in the images."""
+    container = counting(runtime)
+    master, slave = os.openpty()
+    try:
+        script = "(while :; do echo job; sleep 0.1; done &); sleep 1000"
+        shell = runtime.spawn("exec", "--tty", container.id, "sh", "-c", script, stdin=slave)
+        shell.says("job")
+        container.checkpoint(images).fails("Task attached to shell terminal. Consider using --shell-job")
+        goes_on(container)
+        container.checkpoint(images, "--shell-job").ok()
+        shell.wait()
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+@pytest.mark.parametrize("flags", [[], ["--shell-job"]])
+def test_the_terminal_of_restored_jobs(runtime: Runtime, images: Path, flags: list[str]) -> None:
+    """It is the caller's stdin. criu 4.2 falls over where a job is in the images, but says when it looks for that."""
+    container = counting(runtime)
+    container.checkpoint(images).ok()
+    container.restore(images, *flags).ok()
+    goes_on(container)
+    log = (images / "restore.log").read_text()
+    assert ("tty: Standard stream is not a terminal" in log) == bool(flags)

@@ -49,13 +49,18 @@ def goes_on(container: Container) -> None:
     assert ticks(container) == list(range(1, len(ticks(container)) + 1))
 
 
-def counting(runtime: Runtime, bundle: Bundle | None = None) -> Named:
-    """A container that counts."""
-    container = Named(runtime, (bundle or runtime.bundle()).shell(COUNTER))
+def started(runtime: Runtime, bundle: Bundle, said: str = "tick 3\n") -> Named:
+    """A container that has said so much."""
+    container = Named(runtime, bundle)
     container.create().ok()
     container.start().ok()
-    container.says("tick 3\n")
+    container.says(said)
     return container
+
+
+def counting(runtime: Runtime, bundle: Bundle | None = None) -> Named:
+    """A container that counts."""
+    return started(runtime, (bundle or runtime.bundle()).shell(COUNTER))
 
 
 def mounted(pid: int) -> list[tuple[str, str, bool]]:

@@ -100,6 +100,69 @@ def test_anything_is_a_message_or_an_error(raw: bytes) -> None:
         pass
 
 
+#: Of criu's rpc.proto (4.1): each message, and what of it is sent or read here, as "name number type".
+PROTOCOL = {
+    "criu_page_server_info": "address 1 string, port 2 int32",
+    "ext_mount_map": "key 1 string, val 2 string",
+    "join_namespace": "ns 1 string, ns_file 2 string",
+    "inherit_fd": "key 1 string, fd 2 int32",
+    "cgroup_root": "ctrl 1 string, path 2 string",
+    "criu_opts": """
+        images_dir_fd 1 int32, pid 2 int32, leave_running 3 bool, ext_unix_sk 4 bool, tcp_established 5 bool,
+        shell_job 7 bool, file_locks 8 bool, log_level 9 int32, log_file 10 string, ps 11 criu_page_server_info,
+        notify_scripts 12 bool, root 13 string, parent_img 14 string, track_mem 15 bool, auto_dedup 16 bool,
+        work_dir_fd 17 int32, link_remap 18 bool, ext_mnt 23 ext_mount_map, manage_cgroups 24 bool,
+        cg_root 25 cgroup_root, rst_sibling 26 bool, inherit_fd 27 inherit_fd, manage_cgroups_mode 34 criu_cg_mode,
+        external 37 string, empty_ns 38 uint32, join_ns 39 join_namespace, freeze_cgroup 44 string,
+        tcp_skip_in_flight 46 bool, lazy_pages 48 bool, orphan_pts_master 50 bool, config_file 51 string,
+        tcp_close 52 bool, lsm_profile 53 string, lsm_mount_context 63 string,
+        network_lock 64 criu_network_lock_method, mntns_compat_mode 65 bool
+    """,
+    "criu_restore_resp": "pid 1 int32",
+    "criu_notify": "script 1 string, pid 2 int32",
+    "criu_features": "mem_track 1 bool, lazy_pages 2 bool",
+    "criu_version": "major_number 1 int32, minor_number 2 int32",
+    "criu_req": """
+        type 1 criu_req_type, opts 2 criu_opts, notify_success 3 bool, keep_open 4 bool, features 5 criu_features
+    """,
+    "criu_resp": """
+        type 1 criu_req_type, success 2 bool, restore 4 criu_restore_resp, notify 5 criu_notify, cr_errno 7 int32,
+        features 8 criu_features, version 10 criu_version
+    """,
+}
+INTEGERS = ("bool", "int32", "uint32", "criu_cg_mode", "criu_network_lock_method", "criu_req_type")
+
+
+def shape_of(message: str) -> Shape:
+    fields: dict[str, tuple[int, Any]] = {}
+    for field in PROTOCOL[message].split(","):
+        name, number, kind = field.split()
+        fields[name] = (
+            int(number),
+            TEXT if kind == "string" else INTEGER if kind in INTEGERS else shape_of(kind),
+        )
+    return fields
+
+
+def test_the_numbers_of_the_options() -> None:
+    """criu skips a number that it does not know, and takes another's for that: neither says anything."""
+    assert shape_of("criu_opts") == rpc.OPTIONS
+
+
+def test_the_numbers_of_requests_and_responses() -> None:
+    assert shape_of("criu_req") == rpc._REQUEST
+    assert shape_of("criu_resp") == rpc._RESPONSE
+
+
+def test_the_numbers_of_words() -> None:
+    """enum criu_req_type, criu_cg_mode and criu_network_lock_method."""
+    assert {name: number for number, name in rpc.NAMES.items()} == {
+        "DUMP": 1, "RESTORE": 2, "PRE_DUMP": 4, "NOTIFY": 6, "FEATURE_CHECK": 9, "VERSION": 10,
+    }  # fmt: skip
+    assert rpc.CGROUP_MODES == {"ignore": 0, "soft": 3, "full": 4, "strict": 5}
+    assert rpc.NETWORK_LOCKS == {"iptables": 1, "nftables": 2, "skip": 3}
+
+
 def test_a_field_that_no_message_has() -> None:
     with pytest.raises(KeyError):
         rpc.request(rpc.DUMP, opts={"pidd": 1})
