@@ -51,6 +51,7 @@ def held(container: Container, *flags: str) -> Iterator[tuple[Running, int]]:
     os.mkfifo(gate)
     file = container.runtime.folder / "gate"
     words = ["exec", "--pid-file", str(file), *flags, container.id, "testify", "caps", "--", "sleep"]
+    namespace = os.readlink(f"/proc/{container.pid}/ns/pid")
     running = container.runtime.spawn(*words)
 
     def joining() -> int:
@@ -58,7 +59,7 @@ def held(container: Container, *flags: str) -> Iterator[tuple[Running, int]]:
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
-                    inside = os.readlink(entry / "ns" / "pid") == os.readlink(f"/proc/{container.pid}/ns/pid")
+                    inside = os.readlink(entry / "ns" / "pid") == namespace
                     if inside and (entry / "comm").read_text() == "pyrunc-init\n":
                         found.append(int(entry.name))
                 except OSError:
