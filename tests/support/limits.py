@@ -31,8 +31,8 @@ def value(container: Container, controller: str, file: str) -> str:
 
 def held(container: Container, *places: str) -> list[str]:
     """The first line of each file, `controller/file` on cgroup v1."""
-    found = []
+    found, pid = [], container.pid
     for place in places:
         controller, _, file = place.rpartition("/")
-        found.append(value(container, controller, file).partition("\n")[0])
+        found.append((container.cgroup(controller, pid) / file).read_text().partition("\n")[0])
     return found

@@ -200,9 +200,12 @@ class Container:
         """The last part of the path of its cgroup, if the test has not chosen another."""
         return f"test-{self.id}.scope" if "--systemd-cgroup" in self.runtime.globals else self.id
 
-    def cgroup(self, controller: str = "") -> Path:
-        """The directory of its cgroup, with the name of a v1 controller in the hierarchy of that."""
-        lines = Path(f"/proc/{self.pid}/cgroup").read_text().splitlines()
+    def cgroup(self, controller: str = "", pid: int = 0) -> Path:
+        """The directory of its cgroup, with the name of a v1 controller in the hierarchy of that.
+
+        `pid`: the first process, for who asks so often that the runtime should not be asked for it each time.
+        """
+        lines = Path(f"/proc/{pid or self.pid}/cgroup").read_text().splitlines()
         (path,) = [
             path for _, names, path in (x.split(":", 2) for x in lines) if controller in names.split(",")
         ]
