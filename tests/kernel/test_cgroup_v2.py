@@ -127,7 +127,7 @@ def test_an_update_leaves_the_programs_of_others(
         patch.setattr(program_v2, "_NAME", b"somebody_else\0\0\0")
         no_random = {"allow": False, "type": "c", "major": 1, "minor": 8, "access": "rwm"}
         everything = {"allow": True, "access": "rwm"}
-        table = rules.table([*rules.rules([everything]), *rules.rules([no_random])[:1]])
+        table = rules.table(rules.rules([everything, no_random]))
         program_v2.attach(manager.home, program_v2.emit(table), fresh=True)
     (theirs,) = set(programs(manager)) - {ours}
     undo: list[Callable[[], object]] = []

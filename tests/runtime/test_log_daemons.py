@@ -158,13 +158,20 @@ def test_json_in_the_syslog(syslog: Daemon) -> None:
 
 
 def fill(address: str) -> None:
-    """Leave no place in the queue of the socket at `address`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
-        filler.setblocking(False)
-        filler.connect(address)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                filler.send(b"x")
+    """Leave no place in the queue of the socket at `address`.
+
+    That may be longer (net.unix.max_dgram_qlen) than what one sender may have under way.
+    """
+    sent = 1
+    while sent:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
+            filler.setblocking(False)
+            filler.connect(address)
+            sent = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    filler.send(b"x")
+                    sent += 1
 
 
 @pytest.mark.needs_root

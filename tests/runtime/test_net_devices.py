@@ -161,9 +161,9 @@ def test_name_that_is_taken(
     """MUST: an existing device of that name is an error; nothing has changed on either side."""
     other.ip("link", "add", inside, "type", "veth", "peer", "name", "eth8")
     bundle = bundle_with(runtime, {"data0": {"name": inside}}).namespace("network", other.path)
-    before = outside.shown("address"), other.shown("address")
+    before = outside.state(), other.state()
     outside.around(runtime).run(bundle).fails("linux.netDevices.data0", "file exists", f'"{inside}"', "%d")
-    assert (outside.shown("address"), other.shown("address")) == before
+    assert (outside.state(), other.state()) == before
 
 
 def test_joined_namespace(runtime: Runtime, outside: NetworkNamespace, other: NetworkNamespace) -> None:

@@ -39,6 +39,14 @@ class NetworkNamespace:
         done = subprocess.run([*self.inside, "ip", "-json", "-details", *words], capture_output=True)
         return json.loads(done.stdout or "[]") if done.returncode == 0 else []
 
+    def state(self) -> Any:
+        """All devices with their addresses, but for the seconds that these have left."""
+        links = self.shown("address")
+        for address in (address for link in links for address in link["addr_info"]):
+            address.pop("valid_life_time", None)
+            address.pop("preferred_life_time", None)
+        return links
+
     def names(self) -> set[str]:
         """The names of its devices."""
         return {link["ifname"] for link in self.shown("link")}

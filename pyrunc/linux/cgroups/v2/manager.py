@@ -46,7 +46,12 @@ class Manager:
     def at(cls, hierarchy: Hierarchy, cgroups_path: str, container_id: str, **how: bool) -> Manager:
         """The manager of the container's cgroup in `hierarchy`."""
         home = hierarchy.mount + place(cgroups_path, container_id, hierarchy, 2)
-        return cls(home, hierarchy.mount, hierarchy.controllers, **how)
+        manager = cls(home, hierarchy.mount, hierarchy.controllers, **how)
+        # From Linux 6.14 (and 6.12.14) on clone3 kills what it puts into a cgroup that has once been killed as a whole
+        # by `cgroup.kill`: it compares the count of kills with that of the caller's cgroup (kernel/cgroup/cgroup.c,
+        # cgroup_css_set_fork). Of a cgroup that is there already nobody knows, and nothing else runs in it.
+        manager._by_hand = os.path.isdir(home)
+        return manager
 
     @classmethod
     def restored(cls, record: Mapping[str, Any]) -> Manager:
@@ -177,7 +182,7 @@ class Manager:
     # -- processes -------------------------------------------------------------------------------------
 
     def plan_entry(self, program: Program) -> None:
-        """Nothing: clone3 puts init into `directory`. But a process that is to be frozen enters by its own write."""
+        """Nothing: clone3 puts init into `directory`. But where it must not, init enters by its own write."""
         if self._by_hand:
             slot = program.inherit("cgroup")
             program.call("write", slot, "0", 1, step=f"enter cgroup {self.home}", of="linux.cgroupsPath")
@@ -187,7 +192,7 @@ class Manager:
         """The file for that write."""
         if not self._by_hand:
             return {}
-        path = f"{self._existing()}/cgroup.procs"
+        path = f"{self.home}/cgroup.procs" if self.home else os.devnull  # `create` may have left it out
         try:
             return {"cgroup": os.open(path, os.O_WRONLY | os.O_CLOEXEC)}
         except OSError as error:
