@@ -112,12 +112,17 @@ _LABELS = {
     "PYRUNC_TEST_SELINUX_MOUNT": "system_u:object_r:container_file_t:s0:c1,c2",
 }
 
-#: What is left out with --short: it is about the command line, config.json, paths or one process, and has met no other
-#: result on another kind of host.
+#: What is left out with --short: it is about the command line, config.json, paths, mounts or one process, and has met no
+#: other result on another kind of host.
 ALIKE = _runtime(
-    "bad_bundles bad_ids bad_input bad_moments completion delete_anything descriptors exec_terminal hostile_images"
-    " masked_paths mount_options mounts old_mounts process root rootfs_propagation seccomp several_containers"
-    " terminal"
+    "annotations bad_bundles bad_ids bad_input bad_moments checkpoint_files checkpoint_labels checkpoint_memory"
+    " checkpoint_mounts checkpoint_namespaces checkpoint_sockets checkpoint_stdio completion copy_up"
+    " delete_anything descriptors exec_limits exec_namespaces exec_terminal hooks hostile_images idmapped_mounts"
+    " init_process init_rights init_services init_start init_terminal intel_rdt log masked_paths memory_policy"
+    " mount_options mount_options_without_effect mount_sources mounts mounts_verb mounts_verb_all_or_nothing"
+    " mounts_verb_hostile mounts_verb_refused mounts_verb_user_namespace named_hierarchies namespaces net_devices"
+    " old_mounts process root rootfs_propagation scheduling seccomp seccomp_and_init seccomp_notify"
+    " several_containers terminal"
 )
 
 PARTS = (
