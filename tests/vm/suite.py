@@ -112,8 +112,8 @@ _LABELS = {
     "PYRUNC_TEST_SELINUX_MOUNT": "system_u:object_r:container_file_t:s0:c1,c2",
 }
 
-#: What is left out with --short: it is about the command line, config.json, paths, mounts or one process, and has met no
-#: other result on another kind of host.
+#: What is left out with --short: it is about the command line, config.json, paths, mounts or one process, and has met
+#: no other result on another kind of host.
 ALIKE = _runtime(
     "annotations bad_bundles bad_ids bad_input bad_moments checkpoint_files checkpoint_labels checkpoint_memory"
     " checkpoint_mounts checkpoint_namespaces checkpoint_sockets checkpoint_stdio completion copy_up"
