@@ -71,7 +71,9 @@ def test_block_weight(runtime: Runtime) -> None:
             files = {"blkio/blkio.bfq.weight": "500"}
         outcome = update(container, "--blkio-weight", "500")
         there = [
-            file for file in files if (container.cgroup(*file.split("/")[:-1]) / file.split("/")[-1]).exists()
+            file
+            for file in files
+            if (container.cgroup(os.path.dirname(file)) / os.path.basename(file)).exists()
         ]
         if there:
             outcome.ok()
