@@ -40,38 +40,14 @@ def word(error: StepFailed, config: Config, root: int = -1) -> PyruncError:
         if error.number:
             return PyruncError(error.message, code="hook-failed")
         return PyruncError(explain_hook_failure(error.step, error.output), code="hook-failed")
-    if error.path.startswith("mounts"):
-        from pyrunc.linux.mounts.explain import explain
-
-        error.remedy = explain(error.path, config, error.number)
-    elif error.path.startswith("linux.devices"):
-        from pyrunc.linux import devices
-
-        error.remedy = devices.explain(error.step, error.number)
-    elif error.path == "process.apparmorProfile":
-        from pyrunc.linux import apparmor
-
-        error.remedy = apparmor.explain(error.number)
-    elif error.path == "process.selinuxLabel":
-        from pyrunc.linux import selinux
-
-        error.remedy = selinux.explain(error.number)
-    elif error.path.startswith(("process.rlimits", "process.oomScoreAdj")):
-        from pyrunc.linux import limits
-
-        error.remedy = limits.explain(error.path, config)
-    elif error.path == "linux.memoryPolicy":
-        from pyrunc.linux import memory_policy
-
-        error.remedy = memory_policy.explain(config, error.number)
-    elif error.path == "process.args" and root >= 0:
+    if error.path == "process.args" and root >= 0:
         from pyrunc.linux.exec_failure import explain_exec_failure
         from pyrunc.linux.executable import candidates
 
         process = config["process"]
         error.remedy = explain_exec_failure(root, candidates(process), error.number, process["cwd"])
-    elif error.number == EDQUOT and error.step == "join a new session keyring":
-        error.remedy = "raise kernel.keys.maxkeys, or keep the caller's keyring with --no-new-keyring"
+    else:
+        error.remedy = _of_room(error, config) or error.remedy
     if not error.remedy:
         profile = config.get("linux", {}).get("seccomp")
         if profile:
@@ -82,6 +58,41 @@ def word(error: StepFailed, config: Config, root: int = -1) -> PyruncError:
     if not error.remedy and (error.number == ENOMEM or (error.index == NO_STEP and error.number == E2BIG)):
         error.remedy = "is the memory limit too low?"
     return error
+
+
+def _of_room(error: StepFailed, config: Config) -> str:
+    """What the room whose step failed says to do; "" for nothing."""
+    if error.path.startswith("mounts"):
+        from pyrunc.linux.mounts.explain import explain
+
+        return explain(error.path, config, error.number)
+    if error.path.startswith("linux.devices"):
+        from pyrunc.linux import devices
+
+        return devices.explain(error.step, error.number)
+    if error.path == "linux.cgroupsPath":
+        from pyrunc.linux.cgroups import entry
+
+        return entry.explain(error.number)
+    if error.path == "process.apparmorProfile":
+        from pyrunc.linux import apparmor
+
+        return apparmor.explain(error.number)
+    if error.path == "process.selinuxLabel":
+        from pyrunc.linux import selinux
+
+        return selinux.explain(error.number)
+    if error.path.startswith(("process.rlimits", "process.oomScoreAdj")):
+        from pyrunc.linux import limits
+
+        return limits.explain(error.path, config)
+    if error.path == "linux.memoryPolicy":
+        from pyrunc.linux import memory_policy
+
+        return memory_policy.explain(config, error.number)
+    if error.number == EDQUOT and error.step == "join a new session keyring":
+        return "raise kernel.keys.maxkeys, or keep the caller's keyring with --no-new-keyring"
+    return ""
 
 
 def why_init_ended(error: InitEnded, container: Container) -> PyruncError:

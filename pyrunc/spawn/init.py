@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
 from _socket import socket as Socket
-from errno import EACCES, EBUSY, EINVAL, ENOSPC, EOPNOTSUPP, EPERM
+from errno import EACCES, EINVAL, ENOSPC, EPERM
 from fcntl import fcntl
 
 from pyrunc.errors import KernelError, PyruncError
@@ -29,13 +29,6 @@ if TYPE_CHECKING:
 
 #: The static interpreter, beside this package.
 INIT_PATH = os.path.join(os.path.dirname(os.path.dirname(__file__)), "native", "pyrunc-init")
-
-#: Why a cgroup takes no process (cgroup-v2.rst "Delegation Containment", "No Internal Process Constraint").
-_OF_CGROUP = {
-    EACCES: "run pyrunc inside the cgroups that are delegated to you (systemd-run --user --scope)",
-    EBUSY: "cgroups below it have controllers, so it cannot hold processes: use another linux.cgroupsPath",
-    EOPNOTSUPP: "its cgroup.type does not let it hold processes: use another linux.cgroupsPath",
-}
 
 _SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
 
@@ -145,11 +138,12 @@ def spawn(program: Program, flags: int, supplies: Mapping[str, int], cgroup: int
 
 def _failure(number: int, cgroup: int) -> KernelError:
     """The error for a clone3 that failed. Some errnos are of CLONE_INTO_CGROUP alone (clone(2))."""
-    if cgroup >= 0 and number in _OF_CGROUP:
-        path = os.readlink(f"/proc/self/fd/{cgroup}")
-        return KernelError(
-            f"start init in the cgroup {path}", number, call="clone3", remedy=_OF_CGROUP[number]
-        )
+    if cgroup >= 0:
+        from pyrunc.linux.cgroups import entry
+
+        if remedy := entry.explain(number):
+            path = os.readlink(f"/proc/self/fd/{cgroup}")
+            return KernelError(f"enter cgroup {path}", number, call="clone3", remedy=remedy)
     return KernelError("create the container's namespaces", number, call="clone3", remedy=_remedy(number))
 
 

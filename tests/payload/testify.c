@@ -804,8 +804,8 @@ static void count_into(int in, int out)
         if (send(in, line, (size_t)size, MSG_NOSIGNAL) < 0)
             break;
         if (out) {
-            ssize_t got = read(out, line, sizeof line);
-            if (got < 0 || write(1, line, (size_t)got) < 0)
+            ssize_t answer = read(out, line, sizeof line);
+            if (answer < 0 || write(1, line, (size_t)answer) < 0)
                 break;
         }
         usleep(50000);

@@ -111,16 +111,14 @@ def test_a_weight_that_only_bfq_holds(runtime: Runtime, disk: tuple[int, int]) -
                 "blockIO.weightDevice[0].weight: is 9", "io.weight"
             )
             assert held(container, file) == before
-    bundle = limited(runtime, blockIO={"weight": 5})
-    footprint = runtime.footprint(bundle)
+    bundle, other = limited(runtime, blockIO={"weight": 5}), limited(runtime, blockIO=by_device)
+    footprint = runtime.footprint(bundle, other)
     if bfq:
         with runtime.running(bundle) as container:
             assert held(container, file) == ["5" if not V2 else "default 5"]
     else:
         runtime.run(bundle).fails("linux.resources.blockIO.weight: is 5", "io.weight", "use 10 to 1000")
-        runtime.run(limited(runtime, blockIO=by_device)).fails(
-            "blockIO.weightDevice[0].weight: is 9", "io.weight"
-        )
+        runtime.run(other).fails("blockIO.weightDevice[0].weight: is 9", "io.weight")
     footprint.assert_unchanged()
 
 

@@ -107,7 +107,7 @@ def test_cgroup_whose_children_have_controllers(runtime: Runtime) -> None:
     bundle = runtime.bundle()
     bundle.linux["cgroupsPath"] = f"/{home.name}"
     before = runtime.footprint(bundle)
-    runtime.run(bundle).fails(f"start init in the cgroup {home}", "busy", "cannot hold processes")
+    runtime.run(bundle).fails(f"enter cgroup {home}", "busy", "cannot hold processes")
     before.assert_unchanged()
 
 
@@ -250,6 +250,6 @@ def test_rootless_from_outside_of_the_delegated_cgroup(runtime: Runtime, delegat
     user = runtime.as_user(UID, GID)
     bundle = limited(runtime, pids={"limit": 10}).rootless(UID, GID)
     bundle.linux["cgroupsPath"] = f"/{delegated.name}/box"
-    words = (f"start init in the cgroup {delegated}/box", "permission denied", "delegated to you")
+    words = (f"enter cgroup {delegated}/box", "permission denied", "delegated to you")
     user.run(bundle).fails(*words)
     assert not (delegated / "box").exists()
