@@ -62,8 +62,9 @@ class Part:
             if again
             else [f"--junitxml={self.result()}"]
         )
-        left = [f"--ignore={name}" for name in ALIKE if name not in self.tests] if short else []
-        return [*self.around, "env", *env, *_PYTEST, *result, *left, *(more or self.tests)]
+        tests = [name for name in self.tests if name not in ALIKE] if short else self.tests
+        left = [f"--ignore={name}" for name in ALIKE] if short else []
+        return [*self.around, "env", *env, *_PYTEST, *result, *left, *(more or tests)]
 
     def result(self) -> str:
         """The file in the guest that says how it went."""
@@ -113,7 +114,7 @@ _LABELS = {
 }
 
 #: What is left out with --short: it is about the command line, config.json, paths, mounts or one process, and has met
-#: no other result on another kind of host.
+#: no other result on another kind of host since the whole was last run.
 ALIKE = _runtime(
     "annotations bad_bundles bad_ids bad_input bad_moments checkpoint_files checkpoint_labels checkpoint_memory"
     " checkpoint_mounts checkpoint_namespaces checkpoint_sockets checkpoint_stdio completion copy_up"
