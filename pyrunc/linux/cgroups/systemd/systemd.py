@@ -194,7 +194,8 @@ class Systemd:
         try:
             self._call("AttachProcessesToUnit", "ssau", unit, f"/{below}" if below else "", [pid])
         except Refused as error:
-            raise self._failed("move a process into", unit, error) from error
+            where = f"the cgroup {below} of" if below else ""
+            raise self._failed(f"move a process into {where}".rstrip(), unit, error) from error
 
     def _failed(self, what: str, unit: str, error: Refused) -> PyruncError:
         return PyruncError(f"{what} systemd unit {unit}: {error.text}", code="systemd")
