@@ -7,9 +7,11 @@
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef CLONE_INTO_CGROUP
@@ -95,19 +97,31 @@ static int place_descriptors(const struct border_spawn *spawn, int *executable)
     return 0;
 }
 
+/* What the child is told, and what it tells by memory: that it lives. `procs`: cgroup.procs to enter by, or -1. */
+struct birth {
+    const struct border_spawn *spawn;
+    volatile int *lives;
+    int procs;
+};
+
 static _Noreturn void child(void *argument)
 {
-    const struct border_spawn *spawn = argument;
+    const struct birth *birth = argument;
+    const struct border_spawn *spawn = birth->spawn;
     char *const environment[] = {NULL};
     struct message failure = {SAY_FAILED, UINT32_MAX, 0};
     int executable = -1;
     int talk = spawn->sources[spawn->talk];
-    int status;
+    int status = 0;
 
+    *birth->lives = 1;
     reset_signals();
     if (spawn->flags & CLONE_NEWUSER)
         keep_capabilities();
-    status = place_descriptors(spawn, &executable);
+    if (birth->procs >= 0 && write(birth->procs, "0", 1) < 0)
+        status = -errno;
+    if (status == 0)
+        status = place_descriptors(spawn, &executable);
     if (status == 0) {
         talk = spawn->talk;
         syscall(SYS_execveat, executable, "", spawn->argv, environment, AT_EMPTY_PATH);
@@ -167,35 +181,66 @@ static long clone_and_call(struct clone_arguments *arguments, void (*function)(v
 #endif
 }
 
-int64_t border_spawn(struct border_spawn *spawn)
+/* Returns when the child has executed init, or has ended. */
+static long bear(const struct birth *birth, int *pidfd)
 {
     static char stack[64 << 10] __attribute__((aligned(16)));
     struct clone_arguments arguments = {0};
-    sigset_t all, before;
-    int pidfd = -1;
-    long pid;
 
     /*
      * Sharing the memory until execve, as vfork(2) does: copying the page tables of a Python process and faulting
      * its pages in again costs more than all the rest. The child moves to a new time namespace only with memory of
      * its own (time_namespaces(7)), before Linux 6.1.
      */
-    arguments.flags = spawn->flags | CLONE_PIDFD;
-    if (!(spawn->flags & CLONE_NEWTIME))
-        arguments.flags |= CLONE_VM | CLONE_VFORK;
-    arguments.pidfd = (uint64_t)(uintptr_t)&pidfd;
+    arguments.flags = birth->spawn->flags | CLONE_PIDFD | CLONE_VFORK;
+    if (!(birth->spawn->flags & CLONE_NEWTIME))
+        arguments.flags |= CLONE_VM;
+    arguments.pidfd = (uint64_t)(uintptr_t)pidfd;
     arguments.exit_signal = SIGCHLD;
     arguments.stack = (uint64_t)(uintptr_t)stack;
     arguments.stack_size = sizeof stack;
-    if (spawn->cgroup >= 0) {
+    if (birth->spawn->cgroup >= 0 && birth->procs < 0) {
         arguments.flags |= CLONE_INTO_CGROUP;
-        arguments.cgroup = (uint64_t)spawn->cgroup;
+        arguments.cgroup = (uint64_t)birth->spawn->cgroup;
     }
+    return clone_and_call(&arguments, child, (void *)birth);
+}
+
+/*
+ * From Linux 6.14 (and 6.12.14) on clone3 kills what it puts into a cgroup, before its first instruction, where this
+ * cgroup has been killed as a whole (cgroup.kill) another number of times than that of the caller: it compares the one
+ * count with the other (kernel/cgroup/cgroup.c, cgroup_css_set_fork). Such a child enters by its own write.
+ */
+static long bear_again(struct birth *birth, int *pidfd, long pid)
+{
+    waitpid((pid_t)pid, NULL, 0);
+    close(*pidfd);
+    birth->procs = openat(birth->spawn->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+    if (birth->procs < 0)
+        return -errno;
+    pid = bear(birth, pidfd);
+    close(birth->procs);
+    return pid;
+}
+
+int64_t border_spawn(struct border_spawn *spawn)
+{
+    struct birth birth = {spawn, NULL, -1};
+    sigset_t all, before;
+    int pidfd = -1;
+    long pid;
+
+    birth.lives = mmap(NULL, sizeof *birth.lives, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (birth.lives == MAP_FAILED)
+        return -errno;
     /* No handler of this process may run in the child. */
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
-    pid = clone_and_call(&arguments, child, spawn);
+    pid = bear(&birth, &pidfd);
+    if (pid > 0 && spawn->cgroup >= 0 && !*birth.lives)
+        pid = bear_again(&birth, &pidfd, pid);
     sigprocmask(SIG_SETMASK, &before, NULL);
+    munmap((void *)birth.lives, sizeof *birth.lives);
     if (pid < 0)
         return pid;
     spawn->pidfd = pidfd;

@@ -46,12 +46,7 @@ class Manager:
     def at(cls, hierarchy: Hierarchy, cgroups_path: str, container_id: str, **how: bool) -> Manager:
         """The manager of the container's cgroup in `hierarchy`."""
         home = hierarchy.mount + place(cgroups_path, container_id, hierarchy, 2)
-        manager = cls(home, hierarchy.mount, hierarchy.controllers, **how)
-        # From Linux 6.14 (and 6.12.14) on clone3 kills what it puts into a cgroup that has once been killed as a whole
-        # by `cgroup.kill`: it compares the count of kills with that of the caller's cgroup (kernel/cgroup/cgroup.c,
-        # cgroup_css_set_fork). Of a cgroup that is there already nobody knows, and nothing else runs in it.
-        manager._by_hand = os.path.isdir(home)
-        return manager
+        return cls(home, hierarchy.mount, hierarchy.controllers, **how)
 
     @classmethod
     def restored(cls, record: Mapping[str, Any]) -> Manager:
@@ -182,7 +177,7 @@ class Manager:
     # -- processes -------------------------------------------------------------------------------------
 
     def plan_entry(self, program: Program) -> None:
-        """Nothing: clone3 puts init into `directory`. But where it must not, init enters by its own write."""
+        """Nothing: clone3 puts init into `directory`. But a process that is to be frozen enters by its own write."""
         if self._by_hand:
             slot = program.inherit("cgroup")
             program.call("write", slot, "0", 1, step=f"enter cgroup {self.home}", of="linux.cgroupsPath")
