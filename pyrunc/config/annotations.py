@@ -48,7 +48,7 @@ MEANINGS: Final[Mapping[str, str]] = {
 #: crun's that would change the container, and do not here: name → what to do instead. Not those that engines set for
 #: every container, nor those that say how an image was built (`module.wasm.*`).
 WITHOUT: Final[Mapping[str, str]] = {
-    "run.oci.delegate-cgroup": "have a user namespace, a cgroup namespace and a writable mount of cgroup2",
+    "run.oci.delegate-cgroup": "have a cgroup namespace and a writable mount of source cgroup at /sys/fs/cgroup",
     "run.oci.handler": "use a program in the image that does it",
     "run.oci.seccomp.plugins": "use linux.seccomp.listenerPath and an agent",
     "run.oci.seccomp_bpf_data": "say it in linux.seccomp",

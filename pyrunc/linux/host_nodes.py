@@ -59,10 +59,10 @@ class Node:
 def nodes(config: Config, host: Host) -> Nodes:
     """Path of each of linux.devices → its node; without one the negated errno of its path, 0 for another file there.
 
-    Only where nodes are bind-mounted.
+    Only where nodes are bind-mounted, and from where the caller is: of a joined mount namespace only init can tell.
     """
     found: Nodes = {}
-    if not are_bound(config, host):
+    if not (are_bound(config, host) and is_new(config, "mount")):
         return found
     for device in config.get("linux", {}).get("devices") or ():
         kind = KINDS.get(device["type"], S_IFIFO)
@@ -96,15 +96,13 @@ def check_node(where: str, device: Device, node: Node | int, config: Config, rep
     """Refuse a device that the host has no node of; warn of what is asked for and its node does not have."""
     path = path_of(device)
     if isinstance(node, int):
-        # Of a joined mount namespace, whose paths are others, only init can tell.
-        if is_new(config, "mount"):
-            report.error(
-                f"{where}.path",
-                f"the host has no {numbers(*number_of(device))} at {path} to bind-mount: "
-                + (kernel_word(-node) if node else "a different file"),
-                "no node can be made in a user namespace: the host must have it at that path, or as "
-                + _by_number(device),
-            )
+        report.error(
+            f"{where}.path",
+            f"the host has no {numbers(*number_of(device))} at {path} to bind-mount: "
+            + (kernel_word(-node) if node else "a different file"),
+            "no node can be made in a user namespace: the host must have it at that path, or as "
+            + _by_number(device),
+        )
         return
     asked, has_ = [], []
     mode = device.get("fileMode")

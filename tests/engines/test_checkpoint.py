@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,11 @@ while true; do n=$((n+1)); echo $word $n; echo $word $n >/count; sleep 0.05; don
 
 
 @pytest.fixture(autouse=True)
-def works() -> None:
+def works() -> Iterator[None]:
     if criu.folder() is None:
         pytest.skip("this host has no criu that works with its kernel, and none could be unpacked")
+    with criu.undisturbed():
+        yield
 
 
 def count(engine: DockerLike, name: str) -> tuple[str, int]:

@@ -20,9 +20,11 @@ from tests.support.runtime import Container, Runtime
 
 
 @pytest.fixture
-def criu(runtime: Runtime) -> Path:
+def criu(runtime: Runtime) -> Iterator[Path]:
     """The criu that works here, in PATH."""
-    return tool.put_in_path(runtime)
+    programs = tool.put_in_path(runtime)
+    with tool.undisturbed():
+        yield programs
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import pytest
 
 from pyrunc.errors import PyruncError
 from pyrunc.linux.cgroups import tree
+from tests.support import criu as tool
 from tests.support import footprint
 from tests.support.checkpointed import counting, goes_on
 from tests.support.limits import only_v1
@@ -72,7 +73,7 @@ def named(runtime: Runtime, folder: Path) -> Iterator[Named]:
     point.mkdir()
     words = ["unshare", "--mount", "--propagation", "private", "sleep", "1000"]
     mine = os.readlink("/proc/self/ns/mnt")
-    with subprocess.Popen(words) as holder:
+    with tool.undisturbed(disturbs=True), subprocess.Popen(words) as holder:
         try:
             wait_for(lambda: os.readlink(f"/proc/{holder.pid}/ns/mnt") != mine)
             wait_for(lambda: Path(f"/proc/{holder.pid}/comm").read_text() == "sleep\n")
@@ -100,6 +101,14 @@ def test_from_create_to_delete(named: Named) -> None:
         assert named.own(container.asks(asked)[asked]) == f"/{inside.name}"
         container.delete("--force").ok()
         assert not inside.exists()
+
+
+def test_one_that_cannot_be_written_to_is_left_alone(named: Named) -> None:
+    """As an engine within a container may find it."""
+    named.call('mount -o remount,bind,ro "$1"')
+    with named.runtime.running(named.runtime.bundle().sleeper()) as container:
+        assert named.own(Path(f"/proc/{container.pid}/cgroup").read_text()) == "/"
+    named.call('mount -o remount,bind,rw "$1"')
 
 
 def test_a_create_that_fails_leaves_nothing(named: Named) -> None:
@@ -135,12 +144,12 @@ def test_unmounted_meanwhile(named: Named) -> None:
         container.delete("--force").ok()
 
 
-@pytest.mark.usefixtures("criu")
 @pytest.mark.parametrize("inside", [True, False], ids=["mounted", "mounted nowhere"])
 def test_restore_makes_no_cgroup_of_its_own(
     named: Named, runtime: Runtime, images: Path, inside: bool
 ) -> None:
     """criu mounts every hierarchy that it finds, and takes a root without a controller for that of all."""
+    tool.put_in_path(runtime)  # not the fixture, which would wait for this very hierarchy to go
     caller = named.runtime if inside else runtime
     caller.env["PATH"] = runtime.env["PATH"]
     container = counting(caller, caller.bundle())

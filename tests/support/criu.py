@@ -6,12 +6,14 @@ runs with its own libraries and changes nothing on the host.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -81,6 +83,20 @@ def put_in_path(runtime: Runtime) -> Path:
         pytest.skip("this host has no criu that works with its kernel, and none could be unpacked")
     runtime.env["PATH"] = f"{programs}:{runtime.env['PATH']}"
     return programs
+
+
+@contextlib.contextmanager
+def undisturbed(*, disturbs: bool = False) -> Iterator[None]:
+    """criu dumps every cgroup hierarchy in /proc/PID/cgroup: none may come or go meanwhile.
+
+    `disturbs`: for a test that makes one, which waits for all others, of other workers too, and they for it.
+    """
+    lock = os.open(REPOSITORY / "tests/support/criu.py", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX if disturbs else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(lock)
 
 
 def works(criu: Path, *feature: str) -> bool:

@@ -27,7 +27,7 @@ RULE = st.fixed_dictionaries(
 ALL = st.fixed_dictionaries(
     {
         "allow": st.booleans(),
-        "type": st.sampled_from([None, "a"]),
+        "type": st.sampled_from([None, "a", "b", "c"]),
         "major": st.sampled_from([None, -1]),
         "minor": st.sampled_from([None, -1]),
         "access": st.just("rwm"),
@@ -59,7 +59,7 @@ def told_by(devices: list[dict[str, Any]], kind: str, major: int, minor: int) ->
     allowed = 0
     for bit, letter in ((1, "m"), (2, "r"), (4, "w")):
         for rule in reversed(devices):
-            everything = (rule["type"] or "a", rule["access"]) == ("a", "rwm")
+            everything = (rule["type"] or "a") in ("a", kind) and rule["access"] == "rwm"
             everything = everything and rule["major"] in (None, -1) and rule["minor"] in (None, -1)
             if everything and not rule["allow"]:
                 last = None
@@ -161,8 +161,8 @@ def test_v1_list_decides_as_the_rules_do_or_is_refused(devices: list[dict[str, A
     exact = allowlist_v1.allowed(normal) is not None or allowlist_v1.denied(normal) is not None
     for kind, major, minor in POINTS:
         allowed = told_by(devices, kind, major, minor)
-        if not exact:  # what may be made is then as for a node that no rule names
-            allowed |= told_by(devices, kind, 4095, (1 << 20) - 1) & rules.MKNOD
+        if not exact and not allowed:  # what nobody may use may be made then, as a node that no rule names
+            allowed = told_by(devices, kind, 4095, (1 << 20) - 1) & rules.MKNOD
         for access in range(1, 8):
             assert kernel_v1(planned, kind, access, major, minor) == (not access & ~allowed)
 
@@ -253,6 +253,10 @@ def test_v1_lets_a_node_be_made_that_is_denied_by_name() -> None:
         False,
         False,
     ]
+    for use in ("r", "w", "rw"):
+        used = [{**fuse, "allow": True, "access": use}, {**fuse, "access": "m"}]
+        with pytest.raises(PyruncError, match="cannot hold these rules"):
+            allowlist_v1.writes(rules.table(rules.rules([nothing, *used])), None)
     allowed = {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "r"}
     with pytest.raises(PyruncError, match="cannot hold these rules"):
         allowlist_v1.writes(rules.table(rules.rules([nothing, {**allowed, "minor": None}, fuse])), None)

@@ -30,6 +30,7 @@ from pyrunc.linux.cgroups.manager import choose
 def test_places_of_named_hierarchies(own: str, found: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "_read", lambda path: own if path == "/proc/self/cgroup" else "")
     monkeypatch.setattr(layout, "_is_root", lambda _: True)
+    monkeypatch.setattr(layout, "_is_read_only", lambda _: False)
     assert [hierarchy.mount for hierarchy in layout.layout("/cg").v1] == found
 
 

@@ -49,8 +49,8 @@ class Layout:
     """The hierarchies of this host: `v1` (empty on a pure cgroup v2 host) and `v2` (None on a pure v1 host).
 
     With both (a hybrid host) each controller is in one of them, the more usual ones in v1. Named hierarchies are among
-    those, as far as they are mounted; others than systemd's come last, for they may be unmounted at any time. On a
-    pure cgroup v2 host v1 hierarchies are left alone.
+    those, as far as they are mounted and can be written to; others than systemd's come last, for they may be unmounted
+    at any time. On a pure cgroup v2 host v1 hierarchies are left alone.
     """
 
     __slots__ = ("v1", "v2")
@@ -92,6 +92,9 @@ def layout(root: str = ROOT) -> Layout:
                 continue
             mount, shown = found
             path = _below(path, shown)
+        if is_named(controllers) and _is_read_only(mount):
+            # Nobody but whoever mounted it is meant to use it; no limit is missed.
+            continue
         if names:
             v1.append(Hierarchy(mount, controllers, path))
         else:
@@ -103,7 +106,7 @@ def layout(root: str = ROOT) -> Layout:
 
 def is_named(controllers: Sequence[str]) -> bool:
     """Whether these are the controllers of a named hierarchy other than systemd's."""
-    return controllers[0].startswith("name=") and controllers[0] != SYSTEMD
+    return controllers[:1] != (SYSTEMD,) and "".join(controllers[:1]).startswith("name=")
 
 
 def shown_as(controllers: Sequence[str], others: Collection[str]) -> str:
@@ -128,6 +131,13 @@ def _read(path: str) -> str:
         return ""
     finally:
         os.close(descriptor)
+
+
+def _is_read_only(mount: str) -> bool:
+    try:
+        return bool(os.statvfs(mount).f_flag & os.ST_RDONLY)
+    except OSError:
+        return True
 
 
 def _is_root(mount: str) -> bool:

@@ -5,7 +5,7 @@ exception that allows must hold all the access an open asks for by itself; one t
 So the normal form of the rules can be held exactly where narrower entries always allow more than wider ones
 (a list of what is allowed), or always less (a list of what is denied). Anything else is refused, but for one thing that
 docker asks of every container: where every node may be made, which is the default, no list can say that one of them may
-not be. It may be made then, as under runc, and is as useless as asked, for it cannot be opened.
+be neither made nor opened. It may be made then, as under runc, and is as useless as asked, for it cannot be opened.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def writes(normal: Table, current: str | None) -> Writes:
 
 
 def _nodes_made(normal: Table) -> Table:
-    """The same, with each node of a type allowed to be made if those that no rule names are."""
-    return {key: access | normal[key[0], ANY, ANY] & MKNOD for key, access in normal.items()}
+    """The same, with each node of a type allowed to be made that nobody may use, if those that no rule names are."""
+    return {key: access or normal[key[0], ANY, ANY] & MKNOD for key, access in normal.items()}
 
 
 def _exchanged(have: Table | None, exceptions: Table) -> Writes:

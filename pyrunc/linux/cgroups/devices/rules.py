@@ -62,9 +62,10 @@ def rule_fault(rule: Mapping[str, Any]) -> str:
 def rules(devices: Iterable[Mapping[str, Any]]) -> list[Rule]:
     """The rules of `linux.resources.devices`, in order, with the default ones among them.
 
-    A rule for type `a` is one for each type. The default ones stand right behind the last rule that denies everything,
-    with which engines begin and mean no default device; without one, before all others. The peers append them, so
-    that a default device which the configuration denies by name is allowed again, against the listed order.
+    A rule for type `a` is one for each type. The default ones of a type stand right behind the last rule that denies
+    everything of it, with which engines begin and mean no default device; without one, before all others. The peers
+    append them, so that a default device which the configuration denies by name is allowed again, against the listed
+    order.
     """
     found: list[Rule] = [*DEFAULT]
     for device in devices:
@@ -73,13 +74,13 @@ def rules(devices: Iterable[Mapping[str, Any]]) -> list[Rule]:
             access |= _BITS[letter]
         major, minor = device.get("major"), device.get("minor")
         major, minor = (ANY if major is None else major), (ANY if minor is None else minor)
-        kinds = _TYPES[device.get("type") or "a"]
-        if (device["allow"], len(kinds), major, minor, access) == (False, 2, ANY, ANY, EVERYTHING):
-            # Nothing before it counts any more.
-            found = [*DEFAULT]
-            continue
-        for kind in kinds:
-            found.append((device["allow"], kind, major, minor, access))
+        for kind in _TYPES[device.get("type") or "a"]:
+            if (device["allow"], major, minor, access) == (False, ANY, ANY, EVERYTHING):
+                # Nothing before it counts any more.
+                found = [rule for rule in found if rule[1] != kind]
+                found += [rule for rule in DEFAULT if rule[1] == kind]
+            else:
+                found.append((device["allow"], kind, major, minor, access))
     return found
 
 
