@@ -73,7 +73,7 @@ def named(runtime: Runtime, folder: Path) -> Iterator[Named]:
     point.mkdir()
     words = ["unshare", "--mount", "--propagation", "private", "sleep", "1000"]
     mine = os.readlink("/proc/self/ns/mnt")
-    with tool.undisturbed(disturbs=True), subprocess.Popen(words) as holder:
+    with tool.undisturbed(), subprocess.Popen(words) as holder:
         try:
             wait_for(lambda: os.readlink(f"/proc/{holder.pid}/ns/mnt") != mine)
             wait_for(lambda: Path(f"/proc/{holder.pid}/comm").read_text() == "sleep\n")

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from pyrunc.linux.cgroups.layout import unified_flags
 from tests.support.payload import REPOSITORY
 from tests.support.runtime import Runtime
 from tests.vm import image, recipe
@@ -86,15 +87,18 @@ def put_in_path(runtime: Runtime) -> Path:
 
 
 @contextlib.contextmanager
-def undisturbed(*, disturbs: bool = False) -> Iterator[None]:
-    """criu dumps every cgroup hierarchy in /proc/PID/cgroup: none may come or go meanwhile.
+def undisturbed() -> Iterator[None]:
+    """One test at a time, of all workers: of those with criu, and of those that make cgroup hierarchies.
 
-    `disturbs`: for a test that makes one, which waits for all others, of other workers too, and they for it.
+    criu dumps every hierarchy in /proc/PID/cgroup, so none may come or go meanwhile. And while it runs, the flags of
+    the unified one are not what they were, which another pyrunc would take for those to put back.
     """
     lock = os.open(REPOSITORY / "tests/support/criu.py", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX if disturbs else fcntl.LOCK_SH)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        flags = unified_flags()
         yield
+        assert unified_flags() == flags, "the flags of the host's cgroup2 were changed"
     finally:
         os.close(lock)
 
