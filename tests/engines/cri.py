@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,16 @@ class Cri(Containerd):
     def remove_containers(self) -> None:
         """Stop and remove all pods."""
         for sandbox in self.ask_cri("ListPodSandbox").items:
-            self.ask_cri("StopPodSandbox", pod_sandbox_id=sandbox.id)
+            wait_for(partial(self._stopped, sandbox.id), say=f"the end of pod {sandbox.id}")
             self.ask_cri("RemovePodSandbox", pod_sandbox_id=sandbox.id)
+
+    def _stopped(self, sandbox_id: str) -> bool:
+        """Stop a pod. Its network may be busy going by itself, which is refused; the kubelet asks again, too."""
+        try:
+            self.ask_cri("StopPodSandbox", pod_sandbox_id=sandbox_id)
+        except Refused:
+            return False
+        return True
 
     def state_directories(self) -> list[Path]:
         """`Root`, with containerd's namespace for Kubernetes."""

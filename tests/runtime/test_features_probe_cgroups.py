@@ -13,6 +13,7 @@ import pytest
 from pyrunc.lifecycle import probe_cgroups
 from pyrunc.linux import intel_rdt
 from pyrunc.linux.cgroups.layout import Hierarchy, layout
+from tests.support import footprint
 from tests.support.runtime import Runtime, wait_for
 
 pytestmark = pytest.mark.needs_root
@@ -34,7 +35,7 @@ def asked(runtime: Runtime) -> dict[str, Any]:
 
 def cgroups() -> set[str]:
     """Those that a probe has made and not removed."""
-    found = (path for path, _, _ in os.walk("/sys/fs/cgroup"))
+    found = footprint.below("/sys/fs/cgroup")
     return {path for path in found if os.path.basename(path).startswith("pyrunc-probe-")}
 
 

@@ -12,6 +12,7 @@ import os
 import signal
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.patience import patient
@@ -76,15 +77,19 @@ def hierarchies() -> list[str]:
     return [left.split()[4] for left, _, right in parts if right.split()[0] in ("cgroup", "cgroup2")]
 
 
+def below(top: str) -> Iterator[str]:
+    """Every directory below `top`, however deep (os.walk of older Pythons calls itself for each level)."""
+    rest = [top]
+    while rest:
+        with contextlib.suppress(OSError):  # gone meanwhile, or deeper than a path can say
+            inside = [entry.path for entry in os.scandir(rest.pop()) if entry.is_dir(follow_symlinks=False)]
+            yield from inside
+            rest += inside
+
+
 def cgroups(tag: str) -> set[str]:
     """The directories of all cgroup hierarchies with `tag` in their path."""
-    found: set[str] = set()
-    for top in hierarchies():
-        for directory, names, _ in os.walk(top):
-            found.update(
-                os.path.join(directory, name) for name in names if tag in os.path.join(directory, name)
-            )
-    return found
+    return {path for top in hierarchies() for path in below(top) if tag in path}
 
 
 def namespaces(pids: list[int]) -> set[str]:
