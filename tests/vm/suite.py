@@ -25,7 +25,7 @@ from tests.vm.machine import Machine
 from tests.vm.recipe import SECURITY, TREE, USER
 
 #: Seconds from the first boot to the last test; what is left then is not run, and the status is 124.
-DEADLINE = 4200
+DEADLINE = 4500
 
 #: How many tests of a part may fail and be run again; if more fail, something is wrong.
 AGAIN_MAX = 10
@@ -116,14 +116,15 @@ _LABELS = {
 #: What is left out with --short: it is about the command line, config.json, paths, mounts or one process, and has met
 #: no other result on another kind of host since the whole was last run.
 ALIKE = _runtime(
-    "annotations bad_bundles bad_ids bad_input bad_moments checkpoint_files checkpoint_labels checkpoint_memory"
-    " checkpoint_mounts checkpoint_namespaces checkpoint_sockets checkpoint_stdio completion copy_up"
-    " delete_anything descriptors exec_limits exec_namespaces exec_terminal hooks hostile_images idmapped_mounts"
-    " init_process init_rights init_services init_start init_terminal intel_rdt log masked_paths memory_policy"
-    " mount_options mount_options_without_effect mount_sources mounts mounts_verb mounts_verb_all_or_nothing"
-    " mounts_verb_hostile mounts_verb_refused mounts_verb_user_namespace named_hierarchies namespaces net_devices"
-    " old_mounts process root rootfs_propagation scheduling seccomp seccomp_and_init seccomp_notify"
-    " several_containers terminal"
+    "annotations bad_bundles bad_ids bad_input bad_moments bundles checkpoint_agreement checkpoint_files"
+    " checkpoint_labels checkpoint_memory checkpoint_mounts checkpoint_namespaces checkpoint_sockets"
+    " checkpoint_stdio completion copy_up delete_anything descriptors devices exec_limits exec_namespaces"
+    " exec_terminal features_probe hooks hostile_images idmapped_mounts init_process init_rights init_services"
+    " init_start init_terminal intel_rdt killed_create log log_daemons masked_paths memory_policy mount_options"
+    " mount_options_without_effect mount_sources mounts mounts_verb mounts_verb_all_or_nothing mounts_verb_hostile"
+    " mounts_verb_refused mounts_verb_user_namespace named_hierarchies namespaces net_devices no_cgroup old_mounts"
+    " process root rootfs_propagation scheduling sd_notify sd_notify_reload seccomp seccomp_and_init"
+    " seccomp_notify several_containers terminal user_namespace"
 )
 
 PARTS = (
