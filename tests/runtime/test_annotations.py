@@ -16,7 +16,7 @@ import pytest
 from pyrunc.config.annotations import MEANINGS, WITHOUT
 from tests.runtime.test_seccomp import everything, rule
 from tests.support.payload import REPOSITORY
-from tests.support.runtime import Runtime
+from tests.support.runtime import Runtime, wait_for
 from tests.support.seccomp_agent import agent
 
 
@@ -77,9 +77,9 @@ def test_seccomp_receiver(runtime: Runtime, folder: Path, listed: bool) -> None:
         bundle = runtime.bundle().seccomp("SCMP_ACT_ALLOW", rule("NOTIFY", "keyctl"), **more).sleeper()
         bundle.config["annotations"] = {"run.oci.seccomp.receiver": "/nowhere" if listed else str(judge.path)}
         with runtime.running(bundle) as container:
-            assert len(judge.messages) == 1
+            wait_for(lambda: len(judge.messages) == 1, say="the listener")
             said = container.asks("syscall keyctl 1001")
-            assert len(judge.messages) == 2
+            wait_for(lambda: len(judge.messages) == 2, say="the second listener")
     assert said["syscall keyctl 1001"] == {"errno": "EADDRNOTAVAIL"}
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.runtime.test_labels import CURRENT, a_label, profile, with_apparmor, with_selinux
 from tests.runtime.test_seccomp import argument, rule
 from tests.support.exec import started
-from tests.support.runtime import Runtime
+from tests.support.runtime import Runtime, wait_for
 from tests.support.seccomp_agent import agent
 
 both_ways = pytest.mark.parametrize("nnp", [False, True], ids=["privileged", "no-new-privileges"])
@@ -46,10 +46,10 @@ def test_the_agent_is_told_of_the_process(
         )
         bundle.process["noNewPrivileges"] = nnp
         container = started(runtime, bundle)
-        assert len(judge.messages) == 1
+        wait_for(lambda: len(judge.messages) == 1, say="the listener of the container")
         said = container.asks("syscall keyctl 1001")
         assert said["syscall keyctl 1001"] == {"errno": "EADDRNOTAVAIL"}
-        assert len(judge.messages) == 2
+        wait_for(lambda: len(judge.messages) == 2, say="the listener of what joins")
         state = json.loads(judge.messages[1]["text"])
     assert state["pid"] != container.pid
     assert (state["state"]["pid"], state["state"]["status"]) == (container.pid, "running")

@@ -55,7 +55,7 @@ def test_create_and_start(runtime: Runtime, tmp_path: Path, nnp: bool) -> None:
         bundle.shell("mkdir /made; rmdir /nothing")
         container = runtime.container(bundle)
         container.create().ok()
-        assert len(judge.messages) == (0 if nnp else 1)
+        wait_for(lambda: len(judge.messages) == (0 if nnp else 1), say="the listener")
         pid = container.pid
         container.start().ok()
         container.stops()
