@@ -207,7 +207,7 @@ static long bear(const struct birth *birth, int *pidfd)
 }
 
 /*
- * From Linux 6.14 (and 6.12.14) on clone3 kills what it puts into a cgroup, before its first instruction, where this
+ * Newer kernels (6.12.107 and 6.18 do) kill what clone3 puts into a cgroup, before its first instruction, where this
  * cgroup has been killed as a whole (cgroup.kill) another number of times than that of the caller: it compares the one
  * count with the other (kernel/cgroup/cgroup.c, cgroup_css_set_fork). Such a child enters by its own write.
  */

@@ -1,6 +1,6 @@
 """cgroup.kill: newer kernels kill what clone3 puts into a cgroup that was not killed as often as its caller's own.
 
-So they do (6.12.14, 6.14 and later) before its first instruction; such a process enters by its own write.
+So they do (seen on 6.12.107 and 6.18) before its first instruction; such a process enters by its own write.
 """
 
 from __future__ import annotations
