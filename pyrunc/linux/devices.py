@@ -23,11 +23,7 @@ from pyrunc.kernel.constants import (
     O_RDWR,
     STATX_TYPE,
 )
-from pyrunc.kernel.structs import (
-    STATX_AT_MODE,
-    STATX_AT_RDEV,
-    STATX_SIZE,
-)
+from pyrunc.kernel.structs import STATX_AT_MODE, STATX_AT_RDEV, STATX_SIZE
 from pyrunc.linux.mounts.facts import destination_of, is_bind
 from pyrunc.linux.mounts.points import Points
 from pyrunc.linux.namespaces import has

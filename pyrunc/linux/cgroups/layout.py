@@ -106,7 +106,7 @@ def layout(root: str = ROOT) -> Layout:
 
 def is_named(controllers: Sequence[str]) -> bool:
     """Whether these are the controllers of a named hierarchy other than systemd's."""
-    return controllers[:1] != (SYSTEMD,) and "".join(controllers[:1]).startswith("name=")
+    return bool(controllers) and controllers[0].startswith("name=") and controllers[0] != SYSTEMD
 
 
 def shown_as(controllers: Sequence[str], others: Collection[str]) -> str:

@@ -187,7 +187,7 @@ class Manager:
         """The file for that write."""
         if not self._by_hand:
             return {}
-        path = f"{self.home}/cgroup.procs" if self.home else os.devnull  # `create` may have left it out
+        path = f"{self._existing()}/cgroup.procs"
         try:
             return {"cgroup": os.open(path, os.O_WRONLY | os.O_CLOEXEC)}
         except OSError as error:
